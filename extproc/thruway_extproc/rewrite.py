@@ -1,0 +1,171 @@
+"""What becomes of one request: a pure function of its headers and its route's rule.
+
+Path and query are handled as the bytes that the client sent, held in `str` by Latin-1, so that
+every byte that is not rewritten passes as it came (`%2F`, `//`, `;`, the case of escapes, repeated
+query parameters and their order).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote_to_bytes
+
+from thruway_extproc.rule import KEY_SUBPROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from thruway_extproc.rule import Pairs, Rule
+
+__all__ = ["Mutation", "RewriteError", "join_path", "loggable", "rewrite"]
+
+Header = tuple[str, bytes]
+
+_VERSION_SEGMENT = re.compile(r"v[0-9]+[a-z0-9]*")
+
+# Never removed by `forwardOnly`: they frame the message or say what its body is (RFC 9110, sections
+# 6 and 8), or carry an upgrade (RFC 6455, 4.1).
+_FRAMING = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_WEBSOCKET = "sec-websocket-"
+_PROTOCOLS = "sec-websocket-protocol"
+
+
+class RewriteError(ValueError):
+    """The request does not fit the rule: the route's match and its rule disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """What Envoy has to change: `remove` first, then `set` (replace all), then `add` (append)."""
+
+    set: tuple[Header, ...]
+    add: tuple[Header, ...]
+    remove: tuple[str, ...]
+    log_path: str
+    """The client's path as it may be logged: without the values of the query."""
+
+
+def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
+    """Return the changes to a request with these headers (names in lower case, pseudo ones too).
+
+    Raises:
+        RewriteError: there is no `:path`, or it does not lie below the rule's `strip`.
+    """
+    path = next((value for name, value in headers if name == ":path"), None)
+    if path is None:
+        raise RewriteError("the request has no path")
+    target = path.decode("latin-1")
+    overwrite: list[Header] = [
+        (":path", _rewrite_target(target, rule).encode("latin-1")),
+        (":authority", rule.authority.encode()),
+    ]
+    remove: list[str] = []
+    if rule.drop_credentials:
+        _drop_key_subprotocols(headers, overwrite, remove)
+    if rule.headers_only:
+        remove += _not_listed(headers, rule.headers_only)
+    remove += rule.headers_remove
+    overwrite += [(name, value.encode()) for name, value in rule.headers_set]
+    add = tuple((name, value.encode()) for name, value in rule.headers_add)
+    return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), loggable(target))
+
+
+def join_path(rest: str, base: str, version: str) -> str:
+    """Join what follows a route's path (no query) to the upstream's base path.
+
+    An empty rest or `/` asks for the base path itself. A first segment like `v1` or `v1beta` counts
+    as a version; otherwise `version` is inserted. A base path that already ends in that version
+    segment has it once.
+    """
+    if rest in ("", "/"):
+        return base + "/"
+    first = rest[1:].partition("/")[0]
+    if not _VERSION_SEGMENT.fullmatch(first):
+        rest = version + rest
+        first = version[1:]
+    if first and base.endswith("/" + first):
+        base = base[: -len(first) - 1]
+    return base + rest
+
+
+def loggable(target: str) -> str:
+    """Return a request target without the values of its query: names stay, values become `…`."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return target
+    return path + "?" + "&".join(_without_value(part) for part in query.split("&"))
+
+
+def _without_value(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    if equals:
+        return name + "=…"
+    return "…" if name else ""  # a bare word may be a value, a key for one
+
+
+def _rewrite_target(target: str, rule: Rule) -> str:
+    path, mark, query = target.partition("?")
+    if path != rule.strip and not path.startswith(rule.strip + "/"):
+        raise RewriteError("the path does not lie below the route's")
+    joined = join_path(path[len(rule.strip) :], rule.base, rule.version)
+    if rule.query_default or rule.query_set or rule.query_remove:
+        query = _rewrite_query(query, rule)
+        mark = "?" if query else ""
+    return joined + mark + query
+
+
+def _rewrite_query(query: str, rule: Rule) -> str:
+    parts = query.split("&") if query else []
+    gone = set(rule.query_remove) | {name for name, _ in rule.query_set}
+    if gone:
+        parts = [part for part in parts if _name(part) not in gone]
+    present = {_name(part) for part in parts}
+    parts += _encoded(rule.query_set)
+    parts += _encoded(pair for pair in rule.query_default if pair[0] not in present | gone)
+    return "&".join(parts)
+
+
+def _name(parameter: str) -> str:
+    raw = parameter.partition("=")[0].replace("+", " ")
+    return unquote_to_bytes(raw.encode("latin-1")).decode("utf-8", "replace")
+
+
+def _encoded(pairs: Iterable[tuple[str, str]] | Pairs) -> list[str]:
+    return [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs]
+
+
+def _drop_key_subprotocols(
+    headers: Sequence[Header], overwrite: list[Header], remove: list[str]
+) -> None:
+    offers = [value for name, value in headers if name == _PROTOCOLS]
+    if not any(KEY_SUBPROTOCOL.encode() in offer.lower() for offer in offers):
+        return  # untouched, so that its bytes stay
+    offered = [part.strip() for offer in offers for part in offer.split(b",")]
+    kept = [part for part in offered if not part.lower().startswith(KEY_SUBPROTOCOL.encode())]
+    if kept:
+        overwrite.append((_PROTOCOLS, b", ".join(kept)))
+    else:
+        remove.append(_PROTOCOLS)
+
+
+def _not_listed(headers: Sequence[Header], listed: tuple[str, ...]) -> list[str]:
+    return [
+        name
+        for name, _ in headers
+        if name not in listed and name not in _FRAMING and not name.startswith((":", _WEBSOCKET))
+    ]

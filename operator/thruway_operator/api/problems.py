@@ -1,0 +1,110 @@
+"""Turns pydantic's errors into sentences: the field, what is wrong with it, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import ValidationError
+
+__all__ = ["Problem", "field_name", "problems"]
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong at one place. `field` is written as users know it: `spec.overrides[0].path`.
+
+    The offending value is not part of it: it may be a key pasted into the wrong place.
+    """
+
+    location: Location
+    message: str
+
+    @property
+    def field(self) -> str:
+        """The place in the user's words."""
+        return field_name(self.location)
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.location else self.message
+
+
+def field_name(location: Sequence[str | int]) -> str:
+    """Return `spec.overrides[0].path` for `("spec", "overrides", 0, "path")`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+# What a field's pattern means, in words; the field's own name picks it.
+_FORMS = {
+    "path": (
+        "must be one or more whole segments such as /openai_passthrough, of letters, digits and "
+        "`_ - ~ .`, with no slash at the end and no segment that starts with a dot"
+    ),
+    "hostnames": "must be a lower-case host name without port, such as api.example.com",
+    "serverName": "must be a lower-case host name without port, such as api.openai.com",
+    "versionPrefix": 'must be a version such as /v1 or /v1beta, or "" for none',
+    "name": "is not a valid name",
+    "key": "may only hold letters, digits and `- _ .`",
+    "value": "may not hold control characters, nor begin or end with a blank",
+    "header": "is not a header name: use letters, digits and hyphens",
+    "forwardOnly": "is not a header name: use letters, digits and hyphens",
+    "remove": "is not a valid name",
+    "prefix": "may only hold printable ASCII characters",
+}
+_DURATION = "must be a duration such as 5s, 1m30s or 250ms; 0s means no limit"
+_FORMS |= dict.fromkeys(("connect", "request", "idle"), _DURATION)
+
+
+def problems(error: ValidationError, prefix: Location = ()) -> list[Problem]:
+    """Return every problem of a validation error, in the order of the document."""
+    return [
+        Problem(
+            prefix + tuple(part for part in item["loc"] if part != "[key]"),
+            _sentence(item["type"], tuple(item["loc"]), item.get("ctx", {}), item["msg"]),
+        )
+        for item in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def _sentence(kind: str, location: Location, context: Mapping[str, Any], message: str) -> str:
+    name = next((part for part in reversed(location) if isinstance(part, str)), "")
+    known = {
+        "missing": "is required",
+        "extra_forbidden": "is not a known field: check its spelling, or remove it",
+        "string_pattern_mismatch": _FORMS.get(name, "has the wrong form"),
+        "string_type": "must be text; put it in quotes",
+        "int_type": "must be a whole number",
+        "bool_type": "must be true or false",
+        "list_type": "must be a list",
+        "dict_type": "must be a mapping",
+        "model_type": "must be a mapping of fields",
+        "model_attributes_type": "must be a mapping of fields",
+    }
+    if kind in known:
+        return known[kind]
+    match kind:
+        case "literal_error" | "enum":
+            return f"must be one of {context['expected'].replace(chr(39), '')}"
+        case "string_too_short":
+            return "may not be empty" if context["min_length"] == 1 else "is too short"
+        case "string_too_long":
+            return f"may be at most {context['max_length']} characters long"
+        case "too_long":
+            return f"may hold at most {context['max_length']} entries"
+        case "too_short":
+            return f"must hold at least {context['min_length']} entry"
+        case "greater_than_equal":
+            return f"must be {context['ge']} or more"
+        case "less_than_equal":
+            return f"must be {context['le']} or less"
+        case "value_error":
+            return str(context["error"])
+    return message[:1].lower() + message[1:]

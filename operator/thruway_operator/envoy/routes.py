@@ -1,0 +1,203 @@
+"""Envoy routes of one IR route, and the fixed routes around all of them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.route import v3 as route_pb
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.google.protobuf import Struct, Value
+from thruway_extproc.rule import METADATA_KEY, encode
+
+from thruway_operator import ir
+from thruway_operator.envoy.clusters import cluster_name
+from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA
+from thruway_operator.envoy.wire import duration, escaped, packed, plain_text
+
+if TYPE_CHECKING:
+    from envoy_data_plane.google.protobuf import Any
+
+__all__ = ["clusters_of", "first_routes", "last_routes", "needs_twin", "render_routes"]
+
+# Envoy adds these to what it forwards; Thruway adds nothing.
+_ADDED_BY_ENVOY = ("x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms")
+
+_APPEND = core.HeaderValueOptionHeaderAppendAction
+_METHOD = ":method"
+
+
+def render_routes(route: ir.Route) -> list[bytes]:
+    """Return the serialised Envoy routes of one route, in the order in which they match."""
+    rendered: list[route_pb.Route] = []
+    for branch in route.branches:
+        for match in branch.matches:
+            if isinstance(branch.outcome, ir.Refusal):
+                rendered.append(_refusing(_name(route, branch), _path(match), branch.outcome))
+            else:
+                rendered += _forwarding(route, branch, match, branch.outcome)
+    return [bytes(item) for item in rendered]
+
+
+def last_routes() -> list[bytes]:
+    """Return what answers when no route does."""
+    refusal = ir.Refusal(
+        404,
+        "route_not_found",
+        "No PassthroughRoute serves this path. Check the base URL, for example "
+        "http://localhost:4000/openai_passthrough/v1.",
+    )
+    return [bytes(_refusing("", route_pb.RouteMatch(prefix="/"), refusal))]
+
+
+def first_routes() -> list[bytes]:
+    """Return what refuses paths that could climb out of a route, before any route is tried."""
+    refusal = ir.Refusal(
+        400,
+        "path_has_dot_segments",
+        "The path holds a `.` or `..` segment, plain or escaped. Send the path that is meant.",
+    )
+    dots = r"(?i)[^?]*(/|\\|%2f|%5c)(\.|%2e){1,2}((/|\\|%2f|%5c|;).*)?"
+    match = route_pb.RouteMatch(safe_regex=matcher.RegexMatcher(regex=dots))
+    return [bytes(_refusing("", match, refusal))]
+
+
+def needs_twin(endpoint: ir.Endpoint) -> bool:
+    """Tell whether WebSocket needs a cluster of its own: the upstream may be spoken to by HTTP/2.
+
+    Envoy sends extended CONNECT there, which APIs refuse.
+    """
+    auto = endpoint.protocol is ir.Protocol.AUTO and endpoint.tls is not None
+    return auto or endpoint.protocol is ir.Protocol.HTTP2
+
+
+def clusters_of(route: ir.Route) -> list[tuple[ir.Endpoint, bool]]:
+    """Return the endpoints of a route, each with whether it is the WebSocket twin."""
+    found: dict[tuple[ir.Endpoint, bool], None] = {}
+    for branch in route.branches:
+        if isinstance(branch.outcome, ir.Target):
+            endpoint = branch.outcome.endpoint
+            found[endpoint, False] = None
+            if needs_twin(endpoint):
+                found[endpoint, True] = None
+    return list(found)
+
+
+def _name(route: ir.Route, branch: ir.Branch) -> str:
+    return f"{route.id}#{branch.name}" if branch.name else route.id
+
+
+def _path(match: ir.Match) -> route_pb.RouteMatch:
+    if match.exact:
+        return route_pb.RouteMatch(path=match.path)
+    return route_pb.RouteMatch(path_separated_prefix=match.path)
+
+
+def _forwarding(
+    route: ir.Route, branch: ir.Branch, match: ir.Match, target: ir.Target
+) -> list[route_pb.Route]:
+    name = _name(route, branch)
+    plain = _path(match)
+    if route.methods:
+        plain.headers = [_one_of(_METHOD, route.methods)]
+    routes = []
+    if needs_twin(target.endpoint):
+        upgrade = _path(match)
+        upgrade.headers = [*plain.headers, _upgrades_to_websocket()]
+        routes.append(_forward(name, upgrade, target, upgrades=True))
+    routes.append(_forward(name, plain, target, upgrades=not needs_twin(target.endpoint)))
+    if route.methods:
+        refusal = ir.Refusal(
+            405,
+            "method_not_allowed",
+            f"This route allows {', '.join(route.methods)} only.",
+        )
+        refusing = _refusing(name, _path(match), refusal)
+        refusing.response_headers_to_add = [_header("allow", ", ".join(route.methods))]
+        routes.append(refusing)
+    return routes
+
+
+def _forward(
+    name: str, match: route_pb.RouteMatch, target: ir.Target, *, upgrades: bool
+) -> route_pb.Route:
+    twin = upgrades and needs_twin(target.endpoint)
+    action = route_pb.RouteAction(
+        cluster=cluster_name(target.endpoint, upgrades=twin),
+        timeout=duration(target.request_timeout),
+        idle_timeout=duration(target.idle_timeout),
+        retry_policy=_retry(target.retry),
+        upgrade_configs=(
+            [route_pb.RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
+            if upgrades
+            else []
+        ),
+    )
+    rules = target.response
+    return route_pb.Route(
+        name=name,
+        match=match,
+        route=action,
+        request_headers_to_remove=[*_ADDED_BY_ENVOY, *target.client_headers_removed],
+        response_headers_to_remove=list(rules.remove),
+        response_headers_to_add=[
+            *(_header(key, value) for key, value in rules.set),
+            *(_header(key, value, append=True) for key, value in rules.add),
+        ],
+        typed_per_filter_config={EXT_PROC_FILTER: _rule(target)},
+    )
+
+
+def _rule(target: ir.Target) -> Any:
+    metadata = core.HeaderValue(key=METADATA_KEY, value=encode(target.rule))
+    return packed(
+        ext_proc.ExtProcPerRoute(
+            overrides=ext_proc.ExtProcOverrides(grpc_initial_metadata=[metadata])
+        )
+    )
+
+
+def _retry(retry: ir.Retry | None) -> route_pb.RetryPolicy | None:
+    if retry is None:
+        return None
+    return route_pb.RetryPolicy(retry_on=",".join(retry.on), num_retries=retry.attempts)
+
+
+def _refusing(name: str, match: route_pb.RouteMatch, refusal: ir.Refusal) -> route_pb.Route:
+    # The listener's local_reply_config makes OpenAI's error shape of the body and of the code.
+    off = packed(route_pb.FilterConfig(disabled=True))
+    code = Value(string_value=refusal.code)
+    return route_pb.Route(
+        name=name,
+        match=match,
+        metadata=core.Metadata(filter_metadata={METADATA: Struct(fields={"code": code})}),
+        direct_response=route_pb.DirectResponseAction(
+            status=refusal.status, body=plain_text(refusal.message)
+        ),
+        typed_per_filter_config={EXT_PROC_FILTER: off, GUARD_FILTER: off},
+    )
+
+
+def _upgrades_to_websocket() -> route_pb.HeaderMatcher:
+    return route_pb.HeaderMatcher(
+        name="upgrade", string_match=matcher.StringMatcher(exact="websocket", ignore_case=True)
+    )
+
+
+def _one_of(name: str, values: tuple[str, ...]) -> route_pb.HeaderMatcher:
+    pattern = "|".join(re.escape(value) for value in values)
+    return route_pb.HeaderMatcher(
+        name=name,
+        string_match=matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=pattern)),
+    )
+
+
+def _header(name: str, value: str, *, append: bool = False) -> core.HeaderValueOption:
+    return core.HeaderValueOption(
+        header=core.HeaderValue(key=name, value=escaped(value)),
+        append_action=(
+            _APPEND.APPEND_IF_EXISTS_OR_ADD if append else _APPEND.OVERWRITE_IF_EXISTS_OR_ADD
+        ),
+    )

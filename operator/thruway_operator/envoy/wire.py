@@ -1,0 +1,67 @@
+"""Small helpers of the renderers: packing, durations, sources, and joining serialised messages."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.google.protobuf import Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from betterproto2 import Message
+
+__all__ = ["ads", "duration", "escaped", "joined", "packed", "plain_text"]
+
+
+def packed(message: Message) -> Any:
+    """Return a message as `google.protobuf.Any`."""
+    return Any.pack(message)
+
+
+def duration(milliseconds: int) -> timedelta:
+    """Return a duration of so many milliseconds."""
+    return timedelta(milliseconds=milliseconds)
+
+
+def ads() -> core.ConfigSource:
+    """Return the source of everything dynamic: the one delta ADS stream.
+
+    Without a fetch timeout: an Envoy that has heard nothing stays not ready, instead of going live
+    with nothing to serve.
+    """
+    return core.ConfigSource(
+        ads=core.AggregatedConfigSource(),
+        resource_api_version=core.ApiVersion.V3,
+        initial_fetch_timeout=timedelta(0),
+    )
+
+
+def escaped(text: str) -> str:
+    """Return literal text for a field that Envoy %-formats for each request."""
+    return text.replace("%", "%%")
+
+
+def plain_text(text: str) -> core.DataSource:
+    """Return text as an inline data source."""
+    return core.DataSource(inline_string=text)
+
+
+def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return a serialised message made of (field number, serialised sub-message) pairs.
+
+    So a RouteConfiguration of thousands of routes is put together from routes that were serialised
+    once, each when it changed (protobuf's encoding: a tag of wire type 2, a length, the bytes).
+    """
+    return b"".join(_varint(number << 3 | 2) + _varint(len(body)) + body for number, body in parts)
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

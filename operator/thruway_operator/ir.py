@@ -1,0 +1,187 @@
+"""The middle between resources and Envoy; it knows neither Kubernetes nor Envoy.
+
+Everything is frozen and comparable, so that an unchanged route is recognised and rendered once.
+Durations are whole milliseconds; 0 means no limit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thruway_extproc.rule import Rule
+
+__all__ = [
+    "Branch",
+    "Config",
+    "Credential",
+    "Endpoint",
+    "HeaderRules",
+    "Match",
+    "Protocol",
+    "Refusal",
+    "Retry",
+    "Route",
+    "SecretValue",
+    "Target",
+    "Tls",
+]
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class SecretValue:
+    """A secret that cannot be shown by accident: it prints `[redacted]` everywhere.
+
+    Only `reveal` gives the value. Not a dataclass and not picklable on purpose.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the value itself: for the serialised secret on its way to Envoy, nothing else."""
+        return self._value
+
+    def digest(self) -> str:
+        """Return a short content hash that tells versions apart and gives nothing away."""
+        return hashlib.blake2b(self._value.encode(), digest_size=8, person=b"thruway").hexdigest()
+
+    def __repr__(self) -> str:
+        return "[redacted]"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format("[redacted]", spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretValue) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a SecretValue cannot be pickled or copied into another form")
+
+
+class Protocol(StrEnum):
+    """How the upstream is spoken to; `AUTO` is by ALPN, and HTTP/1.1 without TLS."""
+
+    AUTO = "Auto"
+    HTTP1 = "HTTP1"
+    HTTP2 = "HTTP2"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS to an upstream. `ca` names a CA bundle in `Config.authorities`; "" is the system's."""
+
+    server_name: str
+    minimum: str
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A secret that is injected: `header: prefix + secret`. `secret` names it in `Config`."""
+
+    secret: str
+    header: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One upstream address and how connections to it are made; equal ones share connections."""
+
+    host: str
+    port: int
+    tls: Tls | None
+    protocol: Protocol
+    connect_timeout: int
+    credential: Credential | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Tries after the first, and on which failures (`connect-failure`, `refused-stream`, …)."""
+
+    attempts: int
+    on: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRules:
+    """What is done to response headers: `remove`, then `set` (replace), then `add` (append)."""
+
+    set: Pairs = ()
+    add: Pairs = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the requests of a branch go and what is done to them on the way."""
+
+    endpoint: Endpoint
+    rule: Rule
+    client_headers_removed: tuple[str, ...]
+    """Client headers that the proxy itself removes, whatever the rule does: credentials."""
+    response: HeaderRules
+    request_timeout: int
+    idle_timeout: int
+    retry: Retry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of the proxy's own, in OpenAI's error shape."""
+
+    status: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A client path, by whole segments (`exact` is false) or the path alone."""
+
+    path: str
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One of a route's ways: an override, or (the last one) the route itself."""
+
+    name: str
+    matches: tuple[Match, ...]
+    outcome: Target | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One accepted PassthroughRoute. Branches are tried in order."""
+
+    id: str
+    hostnames: tuple[str, ...]
+    methods: tuple[str, ...]
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that one group of proxies serves."""
+
+    routes: tuple[Route, ...]
+    secrets: Mapping[str, SecretValue]
+    authorities: Mapping[str, str]
+    """CA bundles (PEM) by name."""

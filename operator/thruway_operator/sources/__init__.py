@@ -1,0 +1,1 @@
+"""Where resources come from: files, the environment, later Kubernetes. All I/O of input is here."""

@@ -1,0 +1,91 @@
+"""Looks up what a route refers to, in its own namespace only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thruway_operator.ir import SecretValue
+
+if TYPE_CHECKING:
+    from thruway_operator.api.route import CaCertificateRef, Credential
+    from thruway_operator.translate.resources import Resources
+
+__all__ = ["LookupFailed", "find_authority", "find_secret"]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed(Exception):  # noqa: N818 - becomes a condition
+    """Something that a route refers to is not there, or not usable."""
+
+    reason: str
+    message: str
+
+
+def find_secret(resources: Resources, namespace: str, credential: Credential) -> SecretValue:
+    """Return the credential's secret, without white space at its ends.
+
+    Raises:
+        LookupFailed: no such Secret or key, or a value that no header can carry.
+    """
+    ref = credential.secret_key_ref
+    data = resources.secrets.get((namespace, ref.name))
+    found = (data or {}).get(ref.key)
+    if found is None and resources.environment is not None:
+        found = resources.environment.get(ref.key)
+    if found is None:
+        raise _not_found(resources, namespace, ref.name, ref.key, known=data is not None)
+    value = found.reveal().strip()
+    if not value:
+        raise LookupFailed(
+            "SecretEmpty", f"key {ref.key} of Secret {ref.name} is empty: put the credential in it"
+        )
+    if not value.isprintable():
+        raise LookupFailed(
+            "SecretInvalid",
+            f"key {ref.key} of Secret {ref.name} holds characters that no header can carry, "
+            "such as a line break: store the bare credential",
+        )
+    return SecretValue(value)
+
+
+def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef) -> str:
+    """Return the CA bundle that a route refers to, as PEM.
+
+    Raises:
+        LookupFailed: no such object or key, or a value that is no PEM certificate.
+    """
+    text: str | None
+    if ref.kind == "Secret":
+        secret = resources.secrets.get((namespace, ref.name), {}).get(ref.key)
+        text = secret.reveal() if secret else None
+    else:
+        text = resources.config_maps.get((namespace, ref.name), {}).get(ref.key)
+    if text is None:
+        raise LookupFailed(
+            "CaCertificateNotFound",
+            f"{ref.kind} {ref.name} with key {ref.key} is not there: create it in namespace "
+            f"{namespace}",
+        )
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise LookupFailed(
+            "CaCertificateInvalid",
+            f"key {ref.key} of {ref.kind} {ref.name} holds no PEM certificate",
+        )
+    return text
+
+
+def _not_found(
+    resources: Resources, namespace: str, name: str, key: str, *, known: bool
+) -> LookupFailed:
+    if known:
+        return LookupFailed("SecretKeyNotFound", f"Secret {name} has no key {key}: add it")
+    if resources.environment is not None:
+        return LookupFailed(
+            "SecretNotFound",
+            f"there is no Secret {name} in the files, and no environment variable {key}: "
+            f"add the one or set the other",
+        )
+    return LookupFailed(
+        "SecretNotFound", f"there is no Secret {name} in namespace {namespace}: create it"
+    )

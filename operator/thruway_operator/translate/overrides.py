@@ -1,0 +1,68 @@
+"""Which client paths an override takes: those whose upstream path, after versioning, it names."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from thruway_operator.ir import Match
+from thruway_operator.translate.verdict import Refused
+
+if TYPE_CHECKING:
+    from thruway_operator.api.route import Override
+
+__all__ = ["check_unique", "client_matches"]
+
+_VERSION = re.compile(r"v[0-9]+[a-z0-9]*")
+
+
+def client_matches(route_path: str, version: str, override: Override, field: str) -> list[Match]:
+    """Return the client paths of an override: with the version, and without if that is the same.
+
+    `/v1/responses` below `/openai` takes `/openai/v1/responses`, and `/openai/responses` if `/v1`
+    is what the route inserts.
+
+    Raises:
+        Refused: no request, or every request, would take the override.
+    """
+    exact = override.match == "Exact"
+    first, _, rest = override.path[1:].partition("/")
+    versioned = _VERSION.fullmatch(first) is not None
+    if not version:
+        return [Match(route_path + override.path, exact)]
+    if not versioned:
+        raise Refused(
+            "Invalid",
+            f"{field}.path {override.path} can never be met, because every upstream path of this "
+            f"route begins with a version: write {version}{override.path}",
+        )
+    matches = [Match(route_path + override.path, exact)]
+    if f"/{first}" != version:
+        return matches
+    if not rest:
+        raise Refused(
+            "Invalid",
+            f"{field}.path {override.path} would take every endpoint: name one below it, or set "
+            "upstream.url of the route",
+        )
+    if not _VERSION.fullmatch(rest.partition("/")[0]):
+        matches.append(Match(f"{route_path}/{rest}", exact))
+    return matches
+
+
+def check_unique(overrides: list[Override]) -> None:
+    """Refuse two overrides of the same path and match.
+
+    Raises:
+        Refused: names both places.
+    """
+    seen: dict[tuple[str, str], int] = {}
+    for index, override in enumerate(overrides):
+        key = (override.path, override.match)
+        if key in seen:
+            raise Refused(
+                "Invalid",
+                f"spec.overrides[{index}] takes the same path as spec.overrides[{seen[key]}]: "
+                "remove one",
+            )
+        seen[key] = index

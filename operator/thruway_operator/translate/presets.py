@@ -1,0 +1,31 @@
+"""The presets of well-known providers. A preset never implies a Secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PRESETS", "Preset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Upstream, version prefix and credential scheme of one provider."""
+
+    url: str
+    version: str
+    header: str
+    prefix: str
+    key_parameter: str = ""
+    """Query parameter in which clients may send a key; it is taken out with their other keys."""
+
+
+PRESETS = {
+    # https://platform.openai.com/docs/api-reference/authentication
+    "openai": Preset("https://api.openai.com", "/v1", "authorization", "Bearer "),
+    # https://docs.anthropic.com/en/api/overview
+    "anthropic": Preset("https://api.anthropic.com", "/v1", "x-api-key", ""),
+    # https://ai.google.dev/gemini-api/docs/api-key
+    "gemini": Preset(
+        "https://generativelanguage.googleapis.com", "/v1beta", "x-goog-api-key", "", "key"
+    ),
+}

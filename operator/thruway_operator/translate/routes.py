@@ -1,0 +1,289 @@
+"""One route's spec to the IR."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
+
+from thruway_operator import ir
+from thruway_operator.api.types import milliseconds
+from thruway_operator.translate.credentials import LookupFailed, find_authority, find_secret
+from thruway_operator.translate.overrides import check_unique, client_matches
+from thruway_operator.translate.presets import PRESETS, Preset
+from thruway_operator.translate.upstream import Address, check_upstream, read_url
+from thruway_operator.translate.verdict import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thruway_operator.api.route import (
+        Credential,
+        NameValue,
+        PassthroughRoute,
+        QueryNameValue,
+        RequestHeaderRules,
+        Upstream,
+    )
+    from thruway_operator.translate.resources import Resources
+
+__all__ = ["Translated", "translate_route"]
+
+_NO_PRESET = Preset("", "", "authorization", "Bearer ")
+
+
+@dataclass(slots=True)
+class Translated:
+    """One route's IR and what it needs beside it."""
+
+    route: ir.Route
+    secrets: dict[str, ir.SecretValue] = field(default_factory=dict)
+    authorities: dict[str, str] = field(default_factory=dict)
+    failures: list[LookupFailed] = field(default_factory=list)
+
+
+def translate_route(route: PassthroughRoute, resources: Resources) -> Translated:
+    """Return the IR of one route on its own.
+
+    What it refers to and is not there makes that branch refuse requests, and is in `failures`.
+
+    Raises:
+        Refused: the route as it stands cannot be served.
+    """
+    return _Translation(route, resources).run()
+
+
+class _Translation:
+    """One run: the route, what it may refer to, and the parts found so far."""
+
+    def __init__(self, route: PassthroughRoute, resources: Resources) -> None:
+        self._route = route
+        self._spec = route.spec
+        self._resources = resources
+        self._preset = PRESETS[route.spec.provider] if route.spec.provider else _NO_PRESET
+        prefix = route.spec.upstream.version_prefix
+        self._version = self._preset.version if prefix is None else prefix
+        self._result = Translated(ir.Route(route.id, (), (), ()))
+
+    def run(self) -> Translated:
+        _refuse_unbuilt(self._route)
+        spec = self._spec
+        branches = [*self._overrides(), self._main()]
+        self._result.route = ir.Route(
+            id=self._route.id,
+            hostnames=tuple(sorted(set(spec.hostnames))),
+            methods=tuple(sorted(set(spec.request.methods))),
+            branches=tuple(branches),
+        )
+        return self._result
+
+    def _main(self) -> ir.Branch:
+        upstream = self._spec.upstream
+        url, where = upstream.url or self._preset.url, "spec.upstream"
+        address = read_url(url, f"{where}.url")
+        return ir.Branch(
+            name="",
+            matches=(ir.Match(self._spec.path),),
+            outcome=self._outcome(address, upstream, self._version, self._spec.credential, where),
+        )
+
+    def _overrides(self) -> list[ir.Branch]:
+        overrides = self._spec.overrides
+        check_unique(overrides)
+        branches = []
+        # The longest path first and an exact one before its prefix, so that the closest wins.
+        order = sorted(
+            range(len(overrides)),
+            key=lambda index: (
+                -overrides[index].path.count("/"),
+                overrides[index].match != "Exact",
+                overrides[index].path,
+            ),
+        )
+        for index in order:
+            override, where = overrides[index], f"spec.overrides[{index}]"
+            matches = client_matches(self._spec.path, self._version, override, where)
+            upstream = override.upstream
+            version = self._version if upstream.version_prefix is None else upstream.version_prefix
+            address = read_url(upstream.url or "", f"{where}.upstream.url")
+            outcome = self._outcome(
+                address, upstream, version, override.credential, f"{where}.upstream"
+            )
+            branches.append(ir.Branch(override.path, tuple(matches), outcome))
+        return branches
+
+    def _outcome(
+        self,
+        address: Address,
+        upstream: Upstream,
+        version: str,
+        credential: Credential | None,
+        where: str,
+    ) -> ir.Target | ir.Refusal:
+        check_upstream(upstream, address, where)
+        try:
+            tls = self._tls(address, upstream)
+            injected = self._credential(credential)
+        except LookupFailed as failure:
+            self._result.failures.append(failure)
+            code = "credential_missing" if failure.reason.startswith("Secret") else "ca_missing"
+            return ir.Refusal(503, code, f"Route {self._route.id}: {failure.message}.")
+        timeouts = self._spec.timeouts
+        endpoint = ir.Endpoint(
+            host=address.host,
+            port=address.port,
+            tls=tls,
+            protocol=ir.Protocol(upstream.protocol),
+            connect_timeout=_connect_timeout(timeouts.connect),
+            credential=injected,
+        )
+        response = self._spec.response.headers
+        return ir.Target(
+            endpoint=endpoint,
+            rule=self._rule(address, version, injected, where),
+            client_headers_removed=self._removed_by_proxy(injected),
+            response=ir.HeaderRules(
+                set=_headers(response.set),
+                add=_headers(response.add),
+                remove=tuple(name.lower() for name in response.remove),
+            ),
+            request_timeout=milliseconds(timeouts.request),
+            idle_timeout=milliseconds(timeouts.idle),
+            retry=self._retry(),
+        )
+
+    def _tls(self, address: Address, upstream: Upstream) -> ir.Tls | None:
+        if not address.secure:
+            return None
+        tls = upstream.tls
+        name = ""
+        if tls.ca_certificate_ref is not None:
+            bundle = find_authority(self._resources, self._route.namespace, tls.ca_certificate_ref)
+            name = hashlib.blake2b(bundle.encode(), digest_size=8).hexdigest()
+            self._result.authorities[name] = bundle
+        return ir.Tls(tls.server_name or address.host, tls.min_version, name)
+
+    def _credential(self, credential: Credential | None) -> ir.Credential | None:
+        if credential is None:
+            return None
+        value = find_secret(self._resources, self._route.namespace, credential)
+        ref = credential.secret_key_ref
+        name = f"{self._route.namespace}/{ref.name}/{ref.key}"
+        self._result.secrets[name] = value
+        header = (credential.header or self._preset.header).lower()
+        prefix = credential.prefix
+        if prefix is None:
+            if header == self._preset.header:
+                prefix = self._preset.prefix
+            else:
+                prefix = "Bearer " if header == "authorization" else ""
+        return ir.Credential(name, header, prefix)
+
+    def _rule(
+        self, address: Address, version: str, injected: ir.Credential | None, where: str
+    ) -> Rule:
+        headers, query = self._spec.request.headers, self._spec.request.query
+        if injected:
+            _refuse_touching(injected.header, self._spec.request.headers)
+        removed = [
+            name.lower() for name in headers.remove if name.lower() not in CREDENTIAL_HEADERS
+        ]
+        removed_query = list(query.remove)
+        if injected and self._preset.key_parameter:
+            removed_query.append(self._preset.key_parameter)
+        rule = Rule(
+            strip=self._spec.path,
+            base=address.base,
+            version=version,
+            authority=address.authority,
+            drop_credentials=injected is not None,
+            headers_set=_headers(headers.set),
+            headers_add=_headers(headers.add),
+            headers_remove=tuple(dict.fromkeys(removed)),
+            headers_only=tuple(dict.fromkeys(name.lower() for name in headers.forward_only)),
+            query_default=_parameters(query.default),
+            query_set=_parameters(query.set),
+            query_remove=tuple(dict.fromkeys(removed_query)),
+        )
+        try:
+            encode(rule)
+        except RuleError as error:
+            raise Refused("RuleTooLarge", f"spec.request: {error}") from error
+        return rule
+
+    def _removed_by_proxy(self, injected: ir.Credential | None) -> tuple[str, ...]:
+        # extproc never sees these headers, so what the rules say of them is done by the proxy.
+        if injected:
+            return tuple(dict.fromkeys((*CREDENTIAL_HEADERS, injected.header)))
+        headers = self._spec.request.headers
+        listed = {name.lower() for name in headers.forward_only}
+        removed = {name.lower() for name in headers.remove}
+        return tuple(
+            name
+            for name in CREDENTIAL_HEADERS
+            if name in removed or (listed and name not in listed)
+        )
+
+    def _retry(self) -> ir.Retry | None:
+        retries = self._spec.retries
+        if not retries.attempts:
+            return None
+        on = sorted({_kebab(name) for name in retries.retry_on})
+        return ir.Retry(retries.attempts, tuple(on))
+
+
+def _refuse_unbuilt(route: PassthroughRoute) -> None:
+    spec = route.spec
+    unbuilt = {
+        "spec.clientAuth.type APIKey": spec.client_auth.type == "APIKey",
+        "spec.engine Envoy": spec.engine == "Envoy",
+        "spec.exposure Cluster": spec.exposure == "Cluster",
+    }
+    for name, used in unbuilt.items():
+        if used:
+            raise Refused(
+                "Unsupported", f"{name} is not available in this version yet: leave the field out"
+            )
+    if spec.client_auth.secret_ref is not None:
+        raise Refused(
+            "Invalid", "spec.clientAuth.secretRef needs type APIKey: set it, or remove secretRef"
+        )
+
+
+def _refuse_touching(header: str, rules: RequestHeaderRules) -> None:
+    touched = [
+        *(("set", item.name) for item in rules.set),
+        *(("add", item.name) for item in rules.add),
+        *(("remove", name) for name in rules.remove),
+    ]
+    for verb, name in touched:
+        if name.lower() == header:
+            raise Refused(
+                "Invalid",
+                f"spec.request.headers.{verb} names {name}, which carries the credential: "
+                "remove it from the rules",
+            )
+
+
+def _connect_timeout(duration: str) -> int:
+    value = milliseconds(duration)
+    if value == 0:
+        raise Refused(
+            "Invalid", "spec.timeouts.connect may not be 0s: a connection needs some limit, as 5s"
+        )
+    return value
+
+
+def _headers(items: Sequence[NameValue]) -> tuple[tuple[str, str], ...]:
+    return tuple((item.name.lower(), item.value) for item in items)
+
+
+def _parameters(items: Sequence[QueryNameValue]) -> tuple[tuple[str, str], ...]:
+    return tuple((item.name, item.value) for item in items)
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
