@@ -1,0 +1,54 @@
+# Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.PHONY: help setup up test check format generate lock clean
+
+# The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
+PYTHON ?=
+# More arguments: ARGS="--port 4001" for `make up`, T="-k paths" for `make test`.
+ARGS ?=
+T ?=
+
+help: ## List what make can do
+	@echo 'Usage: make TARGET'
+	@while IFS= read -r line; do \
+		case "$$line" in \
+		[a-z]*:*'## '*) printf '  %-10s%s\n' "$${line%%:*}" "$${line#*'## '}" ;; \
+		esac; \
+	done < Makefile
+
+setup: ## Install everything into .venv (the other targets do it first)
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			exec "$$python" -I tools/install.py; \
+		fi; \
+	done; \
+	echo '$(if $(PYTHON),PYTHON=$(PYTHON) is not,No python3 on PATH is) Python 3.11 or newer:' \
+		'install Python 3.13, or name one with make PYTHON=/path/to/python3.13.' >&2; \
+	exit 1
+
+up: setup ## Run Thruway here: make up [ARGS="..."]
+	@exec .venv/bin/python tools/foreground.py .venv/bin/thruway up $(ARGS)
+
+test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
+	@.venv/bin/python -m pytest $(T) $(ARGS)
+
+check: setup ## Check format, lint, types, layers, generated files and the lock
+	@.venv/bin/python tools/check.py
+
+format: setup ## Format the code and fix what ruff can fix
+	@.venv/bin/python -m ruff check --quiet --fix-only .
+	@.venv/bin/python -m ruff format .
+
+generate: setup ## Write the generated files anew
+	@.venv/bin/python tools/generated.py
+
+lock: setup ## Write requirements.lock for pyproject.toml: make lock [ARGS=--upgrade]
+	@.venv/bin/python -m uv pip compile --quiet --system-certs --universal \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+		--python-version 3.11 --all-extras --group dev pyproject.toml \
+		-o requirements.lock $(ARGS)
+
+clean: ## Remove .venv, caches and build results
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	@if [ -e .git ]; then git clean -fdqX -- '*__pycache__/*' '*.egg-info/*'; fi

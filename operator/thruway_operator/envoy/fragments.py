@@ -1,0 +1,131 @@
+"""One route's share of the configuration, and a snapshot made of many shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.route import v3 as route_pb
+
+from thruway_operator.envoy.clusters import authority_secret, cluster_name, render_cluster
+from thruway_operator.envoy.names import ROUTE_CONFIG
+from thruway_operator.envoy.routes import clusters_of, first_routes, last_routes, render_routes
+from thruway_operator.envoy.secrets import render_authority, render_credential
+from thruway_operator.envoy.wire import joined
+from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from thruway_operator import ir
+    from thruway_operator.xds.resources import Snapshot
+
+__all__ = ["RouteShare", "assemble", "render_fragments"]
+
+_VIRTUAL_HOSTS = 2  # RouteConfiguration.virtual_hosts
+_ROUTES = 3  # VirtualHost.routes
+
+
+@dataclass(frozen=True, slots=True)
+class RouteShare:
+    """What one route adds to the RouteConfiguration: serialised routes for some host names."""
+
+    hostnames: tuple[str, ...]
+    routes: tuple[bytes, ...]
+
+
+def render_fragments(config: ir.Config, system_ca: str) -> dict[str, Fragment]:
+    """Return each route's fragment by the route's id; an unchanged route is not rendered again.
+
+    `system_ca` is the CA bundle (PEM) for upstreams that name none.
+    """
+    return {route.id: _fragment(route, config, system_ca) for route in config.routes}
+
+
+def assemble(fragments: Sequence[Fragment]) -> Snapshot:
+    """Return the snapshot of these fragments; the same for any order of them."""
+    ordered = sorted(fragments, key=lambda fragment: fragment.id)
+    routes = Resource.of(ROUTE, ROUTE_CONFIG, _route_configuration(ordered))
+    return {
+        CLUSTER: _by_name(resource for fragment in ordered for resource in fragment.clusters),
+        SECRET: _by_name(resource for fragment in ordered for resource in fragment.secrets),
+        ROUTE: {ROUTE_CONFIG: routes},
+    }
+
+
+def _by_name(resources: Iterable[Resource]) -> dict[str, Resource]:
+    return {resource.name: resource for resource in resources}
+
+
+def _fragment(route: ir.Route, config: ir.Config, system_ca: str) -> Fragment:
+    endpoints = clusters_of(route)
+    secrets = {}
+    for endpoint, _ in endpoints:
+        if endpoint.credential:
+            name = endpoint.credential.secret
+            secrets[name] = _credential(name, config.secrets[name])
+        if endpoint.tls:
+            name = authority_secret(endpoint.tls.ca)
+            pem = config.authorities[endpoint.tls.ca] if endpoint.tls.ca else system_ca
+            secrets[name] = _authority(name, pem)
+    return Fragment(
+        id=route.id,
+        clusters=tuple(_cluster(endpoint, upgrades) for endpoint, upgrades in endpoints),
+        secrets=tuple(secrets.values()),
+        routes=_share(route),
+    )
+
+
+@lru_cache(maxsize=16384)
+def _share(route: ir.Route) -> RouteShare:
+    return RouteShare(route.hostnames, tuple(render_routes(route)))
+
+
+@lru_cache(maxsize=16384)
+def _cluster(endpoint: ir.Endpoint, upgrades: bool) -> Resource:
+    name = cluster_name(endpoint, upgrades=upgrades)
+    return Resource.of(CLUSTER, name, render_cluster(endpoint, upgrades=upgrades))
+
+
+@lru_cache(maxsize=16384)
+def _credential(name: str, value: ir.SecretValue) -> Resource:
+    return Resource.of(SECRET, name, render_credential(name, value.reveal()))
+
+
+@lru_cache(maxsize=64)
+def _authority(name: str, pem: str) -> Resource:
+    return Resource.of(SECRET, name, render_authority(name, pem))
+
+
+@lru_cache(maxsize=1)
+def _frame() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    return tuple(first_routes()), tuple(last_routes())
+
+
+def _route_configuration(fragments: Sequence[Fragment]) -> bytes:
+    shares = [fragment.routes for fragment in fragments if isinstance(fragment.routes, RouteShare)]
+    domains = sorted({name for share in shares for name in share.hostnames} | {"*"})
+    # A client may or may not name the port; hostnames are compared without it.
+    head = route_pb.RouteConfiguration(name=ROUTE_CONFIG, ignore_port_in_host_matching=True)
+    hosts = ((_VIRTUAL_HOSTS, _virtual_host(domain, shares)) for domain in domains)
+    return bytes(head) + joined(hosts)
+
+
+def _virtual_host(domain: str, shares: Sequence[RouteShare]) -> bytes:
+    first, last = _frame()
+    routes = [
+        route
+        for share in shares
+        if not share.hostnames or any(_covers(name, domain) for name in share.hostnames)
+        for route in share.routes
+    ]
+    head = route_pb.VirtualHost(name=domain, domains=[domain])
+    return bytes(head) + joined((_ROUTES, route) for route in (*first, *routes, *last))
+
+
+def _covers(hostname: str, domain: str) -> bool:
+    # Envoy picks one virtual host, the most specific; so it holds the routes of wider names too.
+    if hostname == domain:
+        return True
+    return hostname.startswith("*.") and domain.endswith(hostname[1:])

@@ -1,0 +1,287 @@
+"""`thruway up`: the xDS server here, Envoy and extproc's workers as children, one life for all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thruway_operator.local.authorities import AuthoritiesError, system_authorities
+from thruway_operator.local.console import (
+    CallPrinter,
+    Notice,
+    Redactor,
+    snippets,
+    startup_table,
+    wants_color,
+)
+from thruway_operator.local.demo import demo_upstream
+from thruway_operator.local.feed import Feed
+from thruway_operator.local.guard import Guard, GuardError
+from thruway_operator.local.ports import ListenError, listen_addresses
+from thruway_operator.local.processes import (
+    Kind,
+    ProcessError,
+    ProcessEvent,
+    RunFolderError,
+    Supervisor,
+    minimal_env,
+    run_folder,
+)
+from thruway_operator.local.proxy import (
+    envoy_command,
+    extproc_command,
+    until_ready,
+    write_bootstrap,
+)
+from thruway_operator.local.view import route_rows
+from thruway_operator.sources.environment import (
+    KEY,
+    UPSTREAM_URL,
+    environment_resources,
+    secret_environment,
+)
+from thruway_operator.sources.files import FileSource, Reading, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from thruway_operator.envoy.bootstrap import ProxyOptions
+    from thruway_operator.translate import Resources, Translation
+
+__all__ = ["UpError", "UpOptions", "run"]
+
+ENVOY = "envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The options of `thruway up`. No files: the routes of the environment."""
+
+    files: tuple[Path, ...] = ()
+    bind: tuple[str, ...] = ()
+    port: int = 4000
+    workers: int = 2
+    log_level: str = "info"
+
+
+class UpError(Exception):
+    """It cannot start. `sentences` say why, one each."""
+
+    def __init__(self, *sentences: str) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP.
+
+    Raises:
+        UpError: it cannot start, or Envoy did not.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await _Up(options, environment, stop).run()
+    except (SourceError, ListenError, AuthoritiesError) as error:
+        raise UpError(str(error)) from error
+    except (GuardError, ProcessError, RunFolderError) as error:
+        raise UpError(str(error)) from error
+
+
+class _Up:
+    """One run."""
+
+    def __init__(
+        self, options: UpOptions, environment: Mapping[str, str], stop: asyncio.Event
+    ) -> None:
+        self._options = options
+        self._environment = environment
+        self._stop = stop
+        self._redactor = Redactor()
+        self._notice = Notice(sys.stderr, color=wants_color(sys.stderr), redactor=self._redactor)
+        terminal = sys.stdout.isatty()
+        self._calls = CallPrinter(
+            sys.stdout,
+            color=wants_color(sys.stdout),
+            json=not terminal,
+            redactor=self._redactor,
+        )
+        self._failed = asyncio.Event()
+        self._ready = False
+        self._down_since: float | None = None
+        self._admin_socket = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        system_ca = system_authorities(self._environment)
+        addresses = listen_addresses(self._options.bind, self._options.port)
+        async with contextlib.AsyncExitStack() as stack:
+            resources, source, demonstration = await self._resources(stack)
+            guard = stack.enter_context(Guard())
+            folder = stack.enter_context(run_folder(guard))
+            feed = Feed(system_ca, self._notice, self._redactor)
+            xds = feed.xds
+            translation = self._first(feed, resources, source)
+            bootstrap, proxy = write_bootstrap(folder, addresses, self._options.workers)
+            self._admin_socket = proxy.admin_socket
+            await xds.start(f"unix:{proxy.xds_socket}")
+            stack.push_async_callback(xds.stop)
+            supervisor = await stack.enter_async_context(
+                Supervisor(guard, on_event=self._on_process)
+            )
+            await self._start(supervisor, bootstrap, proxy)
+            if not await self._come_up(supervisor):
+                return
+            self._greet(addresses, resources, translation, demonstration)
+            async with self._following(feed, source):
+                await self._stop.wait()
+            await supervisor.stop({ENVOY: 2.0})
+
+    async def _resources(
+        self, stack: contextlib.AsyncExitStack
+    ) -> tuple[Resources, tuple[FileSource, Reading] | None, str | None]:
+        if self._options.files:
+            source = FileSource(self._options.files, secret_environment(self._environment))
+            reading = source.read()
+            return reading.resources, (source, reading), None
+        demonstration = None
+        if not (self._environment.get(KEY) or self._environment.get(UPSTREAM_URL)):
+            demonstration = await stack.enter_async_context(demo_upstream())
+        resources = environment_resources(self._environment, demonstration or "")
+        return resources, None, demonstration
+
+    def _first(
+        self, feed: Feed, resources: Resources, source: tuple[FileSource, Reading] | None
+    ) -> Translation:
+        """Publish for the first time. What is wrong in what was just typed is worth an end."""
+        reading = source[1] if source else None
+        if reading and reading.problems:
+            raise UpError(*(str(problem) for problem in reading.problems))
+        translation = feed.publish(resources)
+        wrong = feed.said(reading, translation)
+        refused = [item for item in translation.verdicts.values() if not item.accepted.status]
+        if refused:
+            raise UpError(*wrong)
+        for sentence in wrong:
+            self._notice.warn(sentence)
+        for warning in reading.warnings if reading else []:
+            self._notice.warn(str(warning))
+        if not resources.routes:
+            raise UpError("there is no PassthroughRoute in the files given: add one, or drop -f")
+        return translation
+
+    async def _start(self, supervisor: Supervisor, bootstrap: Path, proxy: ProxyOptions) -> None:
+        environment = minimal_env(self._environment)
+        level = self._options.log_level
+        for number, socket in enumerate(proxy.extproc_sockets):
+            name = f"extproc-{number}"
+            await supervisor.start(
+                name,
+                extproc_command(socket, level),
+                env=environment,
+                on_stderr_line=lambda line, name=name: self._log(name, line),  # type: ignore[misc]
+            )
+        await supervisor.start(
+            ENVOY,
+            envoy_command(bootstrap, level),
+            env=environment,
+            on_stdout_line=self._calls,
+            on_stderr_line=lambda line: self._log(ENVOY, line),
+        )
+
+    async def _come_up(self, supervisor: Supervisor) -> bool:
+        """Wait until Envoy serves; False if it was told to stop before."""
+
+        def alive() -> bool:
+            return not self._failed.is_set() and not self._stop.is_set()
+
+        self._ready = await until_ready(self._admin_socket, alive)
+        if self._failed.is_set():
+            await supervisor.stop({ENVOY: 0.1})
+            raise UpError("Envoy did not start; its last words are above.")
+        return self._ready
+
+    def _greet(
+        self,
+        addresses: list[tuple[str, int]],
+        resources: Resources,
+        translation: Translation,
+        demonstration: str | None,
+    ) -> None:
+        port = addresses[0][1]
+        hosts = [host for host, _ in addresses]
+        loopback = all(host in ("127.0.0.1", "::1") for host in hosts)
+        shown = "localhost" if loopback else hosts[0] if ":" not in hosts[0] else f"[{hosts[0]}]"
+        base = f"http://{shown}:{port}"
+        rows = route_rows(resources, translation, demonstration)
+        examples = snippets(base + rows[0].path)
+        write = sys.stderr.write
+        write(startup_table(rows, color=wants_color(sys.stderr)) + "\n\n")
+        write(f"{examples.curl}\n\n{examples.python}\n\n")
+        if demonstration:
+            self._notice.warn(
+                f"{KEY} is not set: this is a DEMONSTRATION with made-up answers. Set {KEY} and "
+                "start again to reach OpenAI."
+            )
+        elif not self._options.files and not self._environment.get(KEY):
+            self._notice.warn(f"{KEY} is not set: the clients' own keys pass on to the upstream.")
+        if not loopback:
+            self._notice.warn(
+                f"Listening on {', '.join(hosts)}: whoever reaches this address can use your key."
+            )
+        self._notice.info(f"Thruway is ready on {base} (Ctrl-C ends it).")
+
+    @contextlib.asynccontextmanager
+    async def _following(
+        self, feed: Feed, source: tuple[FileSource, Reading] | None
+    ) -> AsyncIterator[None]:
+        if source is None:
+            yield
+            return
+        task = asyncio.create_task(feed.follow(source[0]), name="follow files")
+        task.add_done_callback(lambda _: self._stop.set())  # it never ends by itself
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _log(self, name: str, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text and not self._stop.is_set():  # at the end they only tell of the end
+            self._notice.info(f"{name}: {text}")
+
+    def _on_process(self, event: ProcessEvent) -> None:
+        if event.expected or self._stop.is_set():
+            return
+        if event.kind is Kind.EXITED:
+            self._exited(event)
+        elif event.kind is Kind.STARTED and self._ready and event.name == ENVOY:
+            task = asyncio.get_running_loop().create_task(self._tell_when_back())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _exited(self, event: ProcessEvent) -> None:
+        if event.name == ENVOY:
+            self._down_since = self._down_since or time.monotonic()
+            if not self._ready:
+                self._failed.set()
+                return
+        self._notice.warn(f"{event.name} ended ({event.status}); starting it again.")
+
+    async def _tell_when_back(self) -> None:
+        since = self._down_since
+        if since is None or not await until_ready(self._admin_socket, lambda: True):
+            return
+        if self._down_since is not None:
+            self._down_since = None
+            self._notice.info(f"envoy is back after {time.monotonic() - since:.1f} s.")

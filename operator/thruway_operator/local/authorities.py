@@ -1,0 +1,58 @@
+"""Finds the machine's CA bundle, which Envoy gets by SDS to check upstreams with."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import certifi
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["AuthoritiesError", "system_authorities"]
+
+# Debian and Ubuntu; Fedora and RHEL; Alpine, macOS and the BSDs.
+_PLACES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+)
+
+
+class AuthoritiesError(Exception):
+    """The CA bundle that was asked for cannot be used; the text is a whole sentence."""
+
+
+def system_authorities(environment: Mapping[str, str]) -> str:
+    """Return the CA bundle as PEM: `SSL_CERT_FILE`, or the system's, or that of certifi.
+
+    Raises:
+        AuthoritiesError: `SSL_CERT_FILE` names no readable PEM file.
+    """
+    asked = environment.get("SSL_CERT_FILE")
+    if asked:
+        return _asked(Path(asked))
+    for place in (ssl.get_default_verify_paths().cafile, *_PLACES):
+        if place and (found := _read(Path(place))):
+            return found
+    return Path(certifi.where()).read_text(encoding="utf-8")
+
+
+def _asked(path: Path) -> str:
+    found = _read(path)
+    if found is None:
+        raise AuthoritiesError(
+            f"SSL_CERT_FILE names {path}, which is no readable PEM file of certificates: "
+            "correct it, or unset it to use the system's"
+        )
+    return found
+
+
+def _read(path: Path) -> str | None:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text if "-----BEGIN CERTIFICATE-----" in text else None

@@ -1,0 +1,153 @@
+"""What a person sees of `thruway up`: notices, the table of routes, snippets, calls."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from thruway_operator.local.calls import CallPrinter
+from thruway_operator.local.texts import Redactor, printable, put_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import TextIO
+
+__all__ = [
+    "CallPrinter",
+    "Notice",
+    "Redactor",
+    "RouteRow",
+    "Snippets",
+    "snippets",
+    "startup_table",
+    "wants_color",
+]
+
+_LEVELS = {"info": "", "warn": "\x1b[33m", "error": "\x1b[31m"}
+_RESET = "\x1b[0m"
+_PIPED_WIDTH = 80  # columns
+_NARROWEST = 40
+
+
+def wants_color(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether to colour: a terminal that can, and no NO_COLOR (https://no-color.org)."""
+    environ = os.environ if environ is None else environ
+    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
+
+
+class Notice:
+    """Prints what Thruway itself has to say, one line each, without registered secrets."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        color: bool,
+        json: bool = False,
+        redactor: Redactor | None = None,
+    ) -> None:
+        self._stream, self._color, self._json = stream, color, json
+        self._redactor = redactor or Redactor()
+
+    def info(self, text: str) -> None:
+        """Say something that needs no action."""
+        self._put("info", text)
+
+    def warn(self, text: str) -> None:
+        """Say something that somebody should look at."""
+        self._put("warn", text)
+
+    def error(self, text: str) -> None:
+        """Say what does not work."""
+        self._put("error", text)
+
+    def _put(self, level: str, text: str) -> None:
+        shown = printable(" ".join(self._redactor.redact(text).split()))
+        if self._json:
+            line = json.dumps({"event": "notice", "level": level, "text": shown})
+        elif level == "info":
+            line = shown
+        elif self._color:
+            line = f"{_LEVELS[level]}{level}:{_RESET} {shown}"
+        else:
+            line = f"{level}: {shown}"
+        put_line(self._stream, line)
+
+
+@dataclass(frozen=True)
+class RouteRow:
+    """One route of the table: its path, where it leads, whose credential goes there."""
+
+    path: str
+    upstream: str
+    credential: str
+
+
+def startup_table(
+    rows: Sequence[RouteRow], *, width: int | None = None, color: bool = False
+) -> str:
+    """The routes as a table of at most `width` columns (None: the terminal's; 80 when piped).
+
+    Long texts are folded, never cut, so that an address can be copied. No line ends in a space,
+    none at the end.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if width is None:
+        width = shutil.get_terminal_size((_PIPED_WIDTH, 24)).columns
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("PATH", "UPSTREAM", "CREDENTIAL"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        # Text and not str: brackets in a name are no markup.
+        cells = (row.path, row.upstream, row.credential)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    output = io.StringIO()
+    console = Console(
+        file=output,
+        width=max(width, _NARROWEST),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        legacy_windows=False,
+        highlight=False,
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+
+
+class Snippets(NamedTuple):
+    """Ready to paste: a command for the shell and a program for Python."""
+
+    curl: str
+    python: str
+
+
+def snippets(base_url: str) -> Snippets:
+    """Two examples for `base_url`, such as `http://localhost:4000/openai_passthrough`."""
+    base = base_url.rstrip("/") + "/v1"
+    body = {
+        "model": "gpt-4o-mini",
+        "stream": True,
+        "messages": [{"role": "user", "content": "Say hello."}],
+    }
+    curl = (
+        f"curl -N {shlex.quote(base + '/chat/completions')} \\\n"
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(json.dumps(body))}"
+    )
+    python = (
+        "from openai import OpenAI\n\n"
+        f'client = OpenAI(base_url={json.dumps(base)}, api_key="sk-anything")\n'
+        'answer = client.responses.create(model="gpt-4o-mini", input="Say hello.")\n'
+        "print(answer.output_text)"
+    )
+    return Snippets(curl, python)

@@ -1,0 +1,79 @@
+"""Whose port is it? Answered from /proc, for processes of the same user, on Linux only."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["listening_inodes", "port_owner"]
+
+_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_PROC = Path("/proc")
+_LISTEN = "0A"  # TCP_LISTEN in include/net/tcp_states.h
+
+
+def port_owner(host: str, port: int) -> str | None:
+    """`name, pid N` of the program that listens there, or None where that cannot be seen."""
+    inodes: set[str] = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            inodes |= listening_inodes((_PROC / "net" / table).read_text(), host, port)
+    targets = {f"socket:[{inode}]" for inode in inodes}
+    for process in _processes() if targets else ():
+        with contextlib.suppress(OSError):
+            if any(str(link.readlink()) in targets for link in (process / "fd").iterdir()):
+                return f"{_name(process)}, pid {process.name}"
+    return None
+
+
+def listening_inodes(table: str, host: str, port: int) -> set[str]:
+    """The sockets in a /proc/net/tcp or tcp6 (proc_net_tcp(5)) that keep `host:port` from us.
+
+    That is: listening on the port, on the same address or with a wildcard on either side.
+    """
+    wanted = ipaddress.ip_address(host.partition("%")[0])
+    found = set()
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 10 or fields[3] != _LISTEN:
+            continue
+        address, _, number = fields[1].partition(":")
+        bound = _address(address)
+        if int(number, 16) == port and _collide(wanted, bound):
+            found.add(fields[9])
+    return found
+
+
+def _collide(wanted: _Ip, bound: _Ip | None) -> bool:
+    if bound is None or bound == wanted:
+        return True
+    return wanted.is_unspecified and wanted.version == bound.version
+
+
+def _address(text: str) -> _Ip | None:
+    """The address in a table: 32-bit words in the machine's byte order. None: the wildcard."""
+    raw = bytes.fromhex(text)
+    if sys.byteorder == "little":
+        raw = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
+    address = ipaddress.ip_address(raw)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return None if address.is_unspecified else address
+
+
+def _processes() -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from (entry for entry in _PROC.iterdir() if entry.name.isdigit())
+
+
+def _name(process: Path) -> str:
+    """The program's name as the kernel has it, fit for a terminal: the program chose it."""
+    name = (process / "comm").read_text(errors="replace").strip()
+    return "".join(char if char.isprintable() else "?" for char in name)

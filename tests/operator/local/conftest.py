@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+from thruway_operator.local import guardian
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Eventually(Protocol):
+    def __call__(self, condition: Callable[[], object], *, seconds: float = 20) -> None: ...
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Waits until a condition holds; the deadline only makes a failure finite."""
+
+    def wait(condition: Callable[[], object], *, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come to hold"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """Whether a process runs; one that ended and was not reaped does not."""
+
+    def check(pid: int) -> bool:
+        entry = guardian._processes(pid).get(pid)
+        return entry is not None and entry[0] not in {"Z", "X"}
+
+    return check
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Invariant of every test here: it leaves no child process behind."""
+    yield
+    with pytest.raises(ChildProcessError):  # ECHILD: there is none, running or not reaped
+        os.waitpid(-1, os.WNOHANG)

@@ -1,0 +1,31 @@
+"""Writes the generated files; with --check says which of them are not what would be written.
+
+Register a generator below: the arguments that follow `python`. Run as they are, they write the
+files; with --check added they write nothing, and exit with 1 and a line for each stale file.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+GENERATORS: tuple[tuple[str, ...], ...] = ()
+
+
+def main(arguments: list[str]) -> int:
+    """Run every generator, even when one fails; return 1 if any did."""
+    failed = [generator for generator in GENERATORS if not _succeeds([*generator, *arguments])]
+    for generator in failed:
+        sys.stdout.write(f"failed: python {' '.join([*generator, *arguments])}\n")
+    if failed and "--check" in arguments:
+        sys.stdout.write("Run `make generate` and commit what it changes.\n")
+    return 1 if failed else 0
+
+
+def _succeeds(arguments: list[str]) -> bool:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
