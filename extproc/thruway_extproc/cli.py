@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", choices=_LEVELS, default="info")
     parser.add_argument(
-        "--grace", type=float, default=5.0, help="seconds that requests get at a stop (5)"
+        "--grace", type=_seconds, default=5.0, help="seconds that requests get at a stop (5)"
     )
     return parser
 
@@ -62,7 +62,19 @@ def _address(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is no Unix socket: write unix:PATH")
     if len(text.encode()) - len("unix:") > 103:  # sun_path of macOS; Linux has four more
         raise argparse.ArgumentTypeError(f"{text!r} is longer than the 103 bytes a socket may have")
+    if "%" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a %, which gRPC takes for an escape")
     return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:  # not a number either
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 3600")
+    return value
 
 
 @contextlib.contextmanager

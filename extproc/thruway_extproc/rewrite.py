@@ -41,7 +41,8 @@ _FRAMING = frozenset(
         "upgrade",
     }
 )
-_WEBSOCKET = "sec-websocket-"
+# Pseudo headers, and those that Envoy adds, whose change it answers with an error.
+_KEPT = (":", "sec-websocket-", "x-envoy-")
 _PROTOCOLS = "sec-websocket-protocol"
 
 
@@ -76,7 +77,7 @@ def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
     ]
     remove: list[str] = []
     if rule.drop_credentials:
-        _drop_key_subprotocols(headers, overwrite, remove)
+        _drop_key_subprotocols(headers, overwrite, remove, rule.headers_remove)
     if rule.headers_only:
         remove += _not_listed(headers, rule.headers_only)
     remove += rule.headers_remove
@@ -124,8 +125,9 @@ def _rewrite_target(target: str, rule: Rule) -> str:
         raise RewriteError("the path does not lie below the route's")
     joined = join_path(path[len(rule.strip) :], rule.base, rule.version)
     if rule.query_default or rule.query_set or rule.query_remove:
-        query = _rewrite_query(query, rule)
-        mark = "?" if query else ""
+        rewritten = _rewrite_query(query, rule)
+        if rewritten != query:  # a bare `?` that no rule changes stays
+            query, mark = rewritten, "?" if rewritten else ""
     return joined + mark + query
 
 
@@ -150,14 +152,18 @@ def _encoded(pairs: Iterable[tuple[str, str]] | Pairs) -> list[str]:
 
 
 def _drop_key_subprotocols(
-    headers: Sequence[Header], overwrite: list[Header], remove: list[str]
+    headers: Sequence[Header],
+    overwrite: list[Header],
+    remove: list[str],
+    removed: tuple[str, ...],
 ) -> None:
     offers = [value for name, value in headers if name == _PROTOCOLS]
-    if not any(KEY_SUBPROTOCOL.encode() in offer.lower() for offer in offers):
-        return  # untouched, so that its bytes stay
-    offered = [part.strip() for offer in offers for part in offer.split(b",")]
+    # Empty elements of a list mean nothing (RFC 9110, 5.6.1).
+    offered = [part.strip() for offer in offers for part in offer.split(b",") if part.strip()]
     kept = [part for part in offered if not part.lower().startswith(KEY_SUBPROTOCOL.encode())]
-    if kept:
+    if len(kept) == len(offered):
+        return  # untouched, so that its bytes stay
+    if kept and _PROTOCOLS not in removed:
         overwrite.append((_PROTOCOLS, b", ".join(kept)))
     else:
         remove.append(_PROTOCOLS)
@@ -167,5 +173,5 @@ def _not_listed(headers: Sequence[Header], listed: tuple[str, ...]) -> list[str]
     return [
         name
         for name, _ in headers
-        if name not in listed and name not in _FRAMING and not name.startswith((":", _WEBSOCKET))
+        if name not in listed and name not in _FRAMING and not name.startswith(_KEPT)
     ]

@@ -134,7 +134,7 @@ def decode(text: str) -> Rule:
     """
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RuleError("the rule is not JSON") from error
     if not isinstance(body, dict):
         raise RuleError("the rule is not a JSON object")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
 from thruway_testing.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import httpx
 import pytest
+
 from thruway_testing.sdk import CLIENT_KEY
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from thruway_testing.openai_generation import MODELS, answer_to
 from thruway_testing.sdk import ADDRESSES, base_url
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from openai import NotFoundError
+
 from thruway_testing.openai_generation import answer_to, embedding_of, picture_of, speech_of
 from thruway_testing.openai_upstream import CANARY_KEY
 from thruway_testing.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openai import OpenAI
+
     from thruway_testing.openai_upstream import OpenAIUpstream
     from thruway_testing.sdk import Address
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import openai
 import pytest
+
 from thruway_testing.openai_upstream import CANARY_KEY
 from thruway_testing.sdk import ADDRESSES, KINDS, base_url, open_client
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openai import OpenAI
+
     from thruway_testing.openai_upstream import OpenAIUpstream
     from thruway_testing.sdk import Address
 

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
+from websockets.exceptions import ConnectionClosedError
+
 from thruway_testing.openai_generation import answer_to
 from thruway_testing.openai_realtime import CLOSE_REQUEST
 from thruway_testing.openai_upstream import CANARY_KEY
 from thruway_testing.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
-from websockets.exceptions import ConnectionClosedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from openai.resources.realtime.realtime import RealtimeConnection
     from openai.types.websocket_connection_options import SyncWebSocketConnectionOptions
+
     from thruway_testing.journal import RecordedRequest
     from thruway_testing.openai_upstream import OpenAIUpstream
     from thruway_testing.sdk import Address

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import httpx
 import openai
 import pytest
+
 from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
 from thruway_testing.up import (
     ThruwayUp,

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, quote, unquote
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+
 from thruway_extproc.rewrite import Mutation, RewriteError, join_path, loggable, rewrite
 from thruway_extproc.rule import KEY_SUBPROTOCOL, Rule
 
@@ -89,8 +90,8 @@ def headers_of(mutation: Mutation) -> list[tuple[str, str]]:
         ("/openai_passthrough/v1//models//", "", "/v1", "/v1//models//"),
         ("/openai_passthrough/a;b=c/d", "", "/v1", "/v1/a;b=c/d"),
         ("/openai_passthrough/models?a=%2F&a=/&;&&=", "", "/v1", "/v1/models?a=%2F&a=/&;&&="),
-        ("/openai_passthrough/models?include[]=a&include[]=b", "", "/v1", "/v1/models?include[]=a&include[]=b"),
-        ("/openai_passthrough/models?q=/openai_passthrough?x", "", "/v1", "/v1/models?q=/openai_passthrough?x"),
+        ("/openai_passthrough/m?include[]=a&include[]=b", "", "", "/m?include[]=a&include[]=b"),
+        ("/openai_passthrough/m?q=/openai_passthrough?x", "", "", "/m?q=/openai_passthrough?x"),
         ("/openai_passthrough/openai_passthrough/x", "", "/v1", "/v1/openai_passthrough/x"),
     ],
 )  # fmt: skip
@@ -170,7 +171,7 @@ def test_the_rule_alone_decides_the_authority(rest: str, query: str, base: str) 
         ("?include[]=a&include%5B%5D=b&x", {"query_remove": ("include[]",)}, "?x"),
         ("?caf%C3%A9=1&b", {"query_remove": ("café",)}, "?b"),
         # What no rule names keeps its bytes, its order and its repetitions.
-        ("?include[]=a&include[]=b", {"query_default": (("x", "1"),)}, "?include[]=a&include[]=b&x=1"),
+        ("?i[]=a&i[]=b", {"query_default": (("x", "1"),)}, "?i[]=a&i[]=b&x=1"),
         ("?b=%2f&&a=+&b=%2F&=&;", {"query_remove": ("key",)}, "?b=%2f&&a=+&b=%2F&=&;"),
         ("?a=1&key=s&&b", {"query_remove": ("key",)}, "?a=1&&b"),
         ("?", {"query_remove": ("key",)}, "?"),
@@ -186,9 +187,7 @@ def test_queries(query: str, changes: dict[str, tuple[()]], expected: str) -> No
 
 
 @given(st.lists(st.tuples(words, words), max_size=6), words, words)
-def test_a_set_parameter_stands_once(
-    sent: list[tuple[str, str]], name: str, value: str
-) -> None:
+def test_a_set_parameter_stands_once(sent: list[tuple[str, str]], name: str, value: str) -> None:
     """After `set` the upstream reads the parameter once, with the rule's value, and all others."""
     assume(name not in ("", "\ufffd"))
     query = "&".join(f"{quote(key, safe='')}={quote(word, safe='')}" for key, word in sent)

@@ -1,6 +1,7 @@
 """What no pattern can say: names that rules may not touch, and names that stand twice.
 
-Each raises `ValueError` with the reason and the remedy; pydantic adds the field.
+Each raises `ValueError` with the reason and the remedy; pydantic adds the field. No text of the
+user's is repeated, which may be a key in the wrong place; only names that are known here are.
 """
 
 from __future__ import annotations
@@ -31,36 +32,34 @@ _HOP_BY_HOP = frozenset(
 _OURS = ("x-envoy-", "x-thruway-")
 
 
-def check_header_written(name: str) -> None:
-    """Refuse to `set` or `add` a header that a rule may not write."""
-    _check_header(name)
+def check_header_written(name: str) -> str:
+    """Return the name of a header to `set` or `add`, or refuse one that a rule may not write."""
+    check_header_removed(name)
     if name.lower() in CREDENTIAL_HEADERS:
         raise ValueError(
             f"{name} carries a credential, which rules may not hold: use `credential`, "
             "so that the key stays in a Secret"
         )
+    return name
 
 
-def check_header_removed(name: str) -> None:
-    """Refuse to `remove` a header that a rule may not touch."""
-    _check_header(name)
-
-
-def _check_header(name: str) -> None:
+def check_header_removed(name: str) -> str:
+    """Return the name of a header to `remove`, or refuse one that a rule may not touch."""
     lower = name.lower()
     if lower in _HOP_BY_HOP:
         raise ValueError(f"{name} belongs to one connection, not to the message: leave it out")
     if lower in ("host", "content-length"):
         raise ValueError(f"{name} is set from the upstream's URL or the body: leave it out")
     if lower.startswith(_OURS):
-        raise ValueError(f"{name} is reserved: use a name without x-envoy- or x-thruway- in front")
+        raise ValueError("names that begin with x-envoy- or x-thruway- are reserved: use another")
+    return name
 
 
 def check_unique(names: list[str], key: Callable[[str], str]) -> list[str]:
     """Return the names, or refuse the first that stands twice (compared by `key`)."""
-    seen: set[str] = set()
-    for name in names:
-        if key(name) in seen:
-            raise ValueError(f"{name} stands twice: keep one")
-        seen.add(key(name))
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        first = seen.setdefault(key(name), index)
+        if first != index:
+            raise ValueError(f"entries [{first}] and [{index}] have the same name: keep one")
     return names

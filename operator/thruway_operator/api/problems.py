@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "field_name", "problems"]
 
 Location = tuple[str | int, ...]
+
+_WORD = re.compile(r"[A-Za-z_]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,12 @@ def field_name(location: Sequence[str | int]) -> str:
     """Return `spec.overrides[0].path` for `("spec", "overrides", 0, "path")`."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        # A field that is not known may be a key that was pasted there: only words are repeated.
+        word = part if _WORD.fullmatch(part) else "(a name that is no word)"
+        text += f".{word}" if text else word
     return text
 
 
@@ -81,6 +89,8 @@ def _sentence(kind: str, location: Location, context: Mapping[str, Any], message
         "extra_forbidden": "is not a known field: check its spelling, or remove it",
         "string_pattern_mismatch": _FORMS.get(name, "has the wrong form"),
         "string_type": "must be text; put it in quotes",
+        "string_unicode": "must be Unicode text without lone surrogates",
+        "invalid_key": "has a key that is not text: put it in quotes",
         "int_type": "must be a whole number",
         "bool_type": "must be true or false",
         "list_type": "must be a list",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from thruway_operator.api.checks import (
     check_header_removed,
@@ -21,6 +21,7 @@ from thruway_operator.api.types import (
     ObjectName,
     QueryName,
     RoutePath,
+    ServerName,
     UpstreamPath,
 )
 
@@ -32,14 +33,20 @@ __all__ = [
     "Credential",
     "Exposure",
     "HeaderRules",
+    "KeyRef",
+    "NameValue",
     "Override",
+    "OverrideUpstream",
     "PassthroughRoute",
     "PassthroughRouteSpec",
     "Provider",
+    "QueryNameValue",
     "QueryRules",
+    "RequestHeaderRules",
     "RequestRules",
     "ResponseRules",
     "Retries",
+    "SecretRef",
     "Timeouts",
     "Upstream",
     "UpstreamTls",
@@ -79,7 +86,7 @@ class CaCertificateRef(Model):
 class UpstreamTls(Model):
     """How the upstream's certificate is checked. Only for `https://` upstreams."""
 
-    server_name: Hostname | None = Field(
+    server_name: ServerName | None = Field(
         default=None,
         description="Name sent by SNI and expected in the certificate. Unset: the URL's host.",
     )
@@ -119,7 +126,7 @@ class Credential(Model):
     """What is injected in place of the client's credential."""
 
     secret_key_ref: KeyRef = Field(description="The Secret's key that holds the credential.")
-    header: HeaderName | None = Field(
+    header: Annotated[HeaderName, AfterValidator(check_header_removed)] | None = Field(
         default=None, description="Header that carries it. Unset: the provider's, or Authorization."
     )
     prefix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[ -~]*$")] | None = Field(
@@ -129,13 +136,6 @@ class Credential(Model):
             "Authorization and nothing in other headers."
         ),
     )
-
-    @field_validator("header")
-    @classmethod
-    def _usable(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_header_removed(value)
-        return value
 
 
 class SecretRef(Model):
@@ -157,7 +157,9 @@ class ClientAuth(Model):
 class NameValue(Model):
     """A header to set or to add."""
 
-    name: HeaderName = Field(description="Name of the header.")
+    name: Annotated[HeaderName, AfterValidator(check_header_written)] = Field(
+        description="Name of the header."
+    )
     value: HeaderValue = Field(description="Its value, taken literally.")
 
 
@@ -173,20 +175,13 @@ class HeaderRules(Model):
 
     set: list[NameValue] = Field(default=[], max_length=32, description="Replace or create.")
     add: list[NameValue] = Field(default=[], max_length=32, description="Append one more.")
-    remove: list[HeaderName] = Field(default=[], max_length=32, description="Remove by name.")
-
-    @field_validator("set", "add")
-    @classmethod
-    def _writable(cls, value: list[NameValue]) -> list[NameValue]:
-        for item in value:
-            check_header_written(item.name)
-        return value
+    remove: list[Annotated[HeaderName, AfterValidator(check_header_removed)]] = Field(
+        default=[], max_length=32, description="Remove by name."
+    )
 
     @field_validator("remove")
     @classmethod
-    def _removable(cls, value: list[str]) -> list[str]:
-        for name in value:
-            check_header_removed(name)
+    def _removed_once(cls, value: list[str]) -> list[str]:
         return check_unique(value, str.lower)
 
     @field_validator("set")

@@ -18,6 +18,7 @@ __all__ = [
     "ObjectName",
     "QueryName",
     "RoutePath",
+    "ServerName",
     "UpstreamPath",
     "milliseconds",
 ]
@@ -31,8 +32,6 @@ class Model(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
         extra="forbid",
         frozen=True,
         strict=True,
@@ -51,6 +50,9 @@ UpstreamPath = Annotated[str, _text(rf"^(/{_SEGMENT})+$", 256)]
 
 Hostname = Annotated[str, _text(rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$", 253)]
 """A host name in lower case, without port; `*.` in front stands for one or more labels."""
+
+ServerName = Annotated[str, _text(rf"^{_LABEL}(\.{_LABEL})*$", 253)]
+"""One host name in lower case, without port and wildcard."""
 
 ObjectName = Annotated[str, _text(rf"^{_LABEL}(\.{_LABEL})*$", 253)]
 """A name of a Kubernetes object (RFC 1123 subdomain)."""

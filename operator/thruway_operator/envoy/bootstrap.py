@@ -14,8 +14,8 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections 
 )
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
 from envoy_data_plane.google.protobuf import Struct
-from thruway_extproc import rule
 
+from thruway_extproc import rule
 from thruway_operator.envoy.clusters import NO_LIMIT
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import EXT_PROC_CLUSTER, XDS_CLUSTER

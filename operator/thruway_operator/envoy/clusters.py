@@ -26,7 +26,7 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
 from thruway_operator import ir
 from thruway_operator.envoy.names import SYSTEM_CA
-from thruway_operator.envoy.wire import ads, duration, escaped, packed
+from thruway_operator.envoy.wire import ads, duration, packed
 
 __all__ = ["NO_LIMIT", "authority_secret", "cluster_name", "render_cluster"]
 
@@ -172,7 +172,7 @@ def _upstream_filters(credential: ir.Credential) -> list[hcm.HttpFilter]:
     source = generic.Generic(
         credential=tls_pb.SdsSecretConfig(name=credential.secret, sds_config=ads()),
         header=credential.header,
-        header_value_prefix=escaped(credential.prefix),
+        header_value_prefix=credential.prefix,
     )
     inject = injector.CredentialInjector(
         overwrite=True,

@@ -23,8 +23,8 @@ from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as pr
 from envoy_data_plane.envoy.type import v3 as type_pb
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct
-from thruway_extproc.rule import CREDENTIAL_HEADERS
 
+from thruway_extproc.rule import CREDENTIAL_HEADERS
 from thruway_operator.envoy.names import (
     EXT_PROC_CLUSTER,
     EXT_PROC_FILTER,
@@ -157,9 +157,9 @@ def _access_log() -> accesslog.AccessLog:
 def _ext_proc() -> hcm.HttpFilter:
     modes = ext_proc.ProcessingModeHeaderSendMode
     service = core.GrpcService(
-        envoy_grpc=core.GrpcServiceEnvoyGrpc(
-            cluster_name=EXT_PROC_CLUSTER, retry_policy=_try_the_other_worker()
-        )
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER),
+        # Not envoy_grpc.retry_policy, which is for ADS streams alone.
+        retry_policy=_try_the_other_worker(),
     )
     config = ext_proc.ExternalProcessor(
         stat_prefix="thruway",
@@ -198,7 +198,7 @@ def _try_the_other_worker() -> core.RetryPolicy:
     )
     return core.RetryPolicy(
         retry_on="connect-failure,refused-stream,unavailable,reset",
-        num_retries=3,
+        num_retries=10,  # a second or so: as long as a killed worker takes to come back
         retry_back_off=core.BackoffStrategy(base_interval=duration(20), max_interval=duration(200)),
         retry_host_predicate=[predicate],
         host_selection_retry_max_attempts=5,

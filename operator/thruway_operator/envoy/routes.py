@@ -10,8 +10,8 @@ from envoy_data_plane.envoy.config.route import v3 as route_pb
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct, Value
-from thruway_extproc.rule import METADATA_KEY, encode
 
+from thruway_extproc.rule import METADATA_KEY, encode
 from thruway_operator import ir
 from thruway_operator.envoy.clusters import cluster_name
 from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA

@@ -30,7 +30,7 @@ _TALKATIVE = (
     "router",
     "ext_proc",
     "filter",
-    "forward_proxy",
+    "rbac",
     "credential_injector",
 )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
-
 from thruway_operator import ir
 from thruway_operator.api.types import milliseconds
 from thruway_operator.translate.credentials import LookupFailed, find_authority, find_secret

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+
 from thruway_operator.local import guardian
 
 if TYPE_CHECKING:

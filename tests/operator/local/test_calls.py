@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from thruway_operator.local.calls import CallPrinter, _size, parse_call, render_json, render_text
 from thruway_operator.local.texts import Redactor
 

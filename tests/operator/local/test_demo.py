@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import openai
 import pytest
+
 from thruway_operator.local.console import snippets
 from thruway_operator.local.demo import demo_upstream
 from thruway_operator.local.demoshapes import answer_text, last_user_text, words
@@ -150,6 +151,7 @@ def test_the_shapes_are_those_of_the_sdk_s_models() -> None:
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
     from openai.types.responses import Response, ResponseStreamEvent
     from pydantic import TypeAdapter
+
     from thruway_operator.local import demoshapes as shapes
 
     reply = shapes.Reply("1", "m", "Hello there.", 3, 1_700_000_000)

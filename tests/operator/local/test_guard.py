@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from thruway_operator.local import guardian, launch
 from thruway_operator.local.guard import Guard, GuardError
 from thruway_operator.local.runfolder import run_folder

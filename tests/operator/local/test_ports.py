@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from thruway_operator.local import ports
 from thruway_operator.local.portowner import listening_inodes, port_owner
 from thruway_operator.local.ports import ListenError, PortInUseError, listen_addresses

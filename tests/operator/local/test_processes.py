@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+
 from thruway_operator.local.guard import Guard
 from thruway_operator.local.processes import (
     Kind,

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from thruway_operator.local import runfolder
 from thruway_operator.local.runfolder import RunFolderError, run_folder, socket_path_limit
 
