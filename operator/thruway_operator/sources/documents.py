@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class Document:
     """One YAML document: plain data, and the line of each place in it."""
 
     file: str
-    data: Any
+    data: Any = field(repr=False)  # a Secret's values are plain text here
     lines: dict[Location, int] = field(repr=False, default_factory=dict)
 
     def line(self, location: Sequence[str | int]) -> int:
@@ -46,6 +47,11 @@ class Document:
     def problem(self, location: Sequence[str | int], message: str) -> SourceProblem:
         """Return a problem at a place of this document."""
         return SourceProblem(self.file, self.line(location), message)
+
+
+_MOST_NODES = 100_000
+_ENDLESS = 1 << 62
+_NAMED = re.compile(r"""\b(alias|anchor|tag|handle) (['"]).*\2""")
 
 
 class _Loader(yaml.SafeLoader):
@@ -63,13 +69,33 @@ def parse_documents(text: str, file: str) -> tuple[list[Document], list[SourcePr
 
     A problem anywhere yields no documents: half a file is worse than the last good one.
     """
-    loader = _Loader(text)
+    line, reason = 0, ""
+    try:
+        return _read(text, file)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 0
+        # A password that begins with `*`, `&` or `!` reads as an alias, an anchor or a tag.
+        reason = _NAMED.sub(r"\1", error.problem or "it cannot be read")
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except (ValueError, LookupError, AttributeError, TypeError):
+        reason = "a value does not fit its tag, or is no number that can be read"
+    return [], [SourceProblem(file, line, f"is not valid YAML: {reason}")]
+
+
+def _read(text: str, file: str) -> tuple[list[Document], list[SourceProblem]]:
     documents: list[Document] = []
     problems: list[SourceProblem] = []
+    loader = _Loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()
             assert node is not None, "check_node said that there is one"  # noqa: S101
+            if _is_bomb(node):
+                return [], [SourceProblem(file, 0, "grows too large through its aliases")]
             lines: dict[Location, int] = {}
             problems += [
                 SourceProblem(file, line, message) for line, message in _walk(node, (), lines)
@@ -77,16 +103,31 @@ def parse_documents(text: str, file: str) -> tuple[list[Document], list[SourcePr
             data = loader.construct_document(node)
             if data is not None:
                 documents.append(Document(file, data, lines))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        return [], [SourceProblem(file, line, f"is not valid YAML: {error.problem}")]
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
-        return [], [SourceProblem(file, 0, f"is not valid YAML: {reason}")]
     finally:
         loader.dispose()
     return ([] if problems else documents), problems
+
+
+def _is_bomb(node: yaml.Node) -> bool:
+    # Aliases share a node; whoever walks the document, or merges (`<<`), meets it each time.
+    sizes: dict[int, int] = {}
+    expanded = _expanded(node, sizes)
+    return expanded > _MOST_NODES and expanded > 10 * len(sizes)
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    known = sizes.get(id(node))
+    if known is not None:
+        return known
+    sizes[id(node)] = _ENDLESS  # what is found again below itself has no end
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    size = 1 + sum(_expanded(part, sizes) for part in parts)
+    sizes[id(node)] = size
+    return size
 
 
 def _walk(
@@ -95,6 +136,9 @@ def _walk(
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            yield from _text(key)
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # which the construction refuses
             inner = (*place, str(key.value))
             line = key.start_mark.line + 1
             if inner in lines:
@@ -105,3 +149,15 @@ def _walk(
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _walk(item, (*place, index), lines)
+    else:
+        yield from _text(node)
+
+
+def _text(node: yaml.Node) -> Iterator[tuple[int, str]]:
+    # JSON escapes a character beyond U+FFFF as a pair of surrogates, which PyYAML keeps as two.
+    if not isinstance(node, yaml.ScalarNode) or node.value.isascii():
+        return
+    try:
+        node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        yield node.start_mark.line + 1, "half of a surrogate pair is no text: write the character"

@@ -19,6 +19,7 @@ __all__ = ["KEY", "NATIVE_URL", "UPSTREAM_URL", "environment_resources", "secret
 KEY = "OPENAI_API_KEY"
 UPSTREAM_URL = "THRUWAY_UPSTREAM_URL"  # not OPENAI_BASE_URL: that one leads clients to Thruway
 NATIVE_URL = "THRUWAY_NATIVE_URL"
+_LONGEST = 1024  # characters, as of upstream.url
 
 
 def secret_environment(environment: Mapping[str, str]) -> dict[str, SecretValue]:
@@ -53,6 +54,10 @@ def environment_resources(environment: Mapping[str, str], demonstration: str) ->
 
 def _url(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "").strip()
+    if len(value) > _LONGEST:
+        raise SourceError(
+            f"The environment variable {name} may be at most {_LONGEST} characters long."
+        )
     if value:
         try:
             read_url(value, f"The environment variable {name}")

@@ -85,9 +85,14 @@ class FileSource:
                 if path.exists():
                     found[path] = None
                 continue
-            inside = sorted(item for item in path.iterdir() if _is_manifest(item))
-            found.update(dict.fromkeys(inside))
+            found.update(dict.fromkeys(self._inside(path)))
         return list(found)
+
+    def _inside(self, folder: Path) -> list[Path]:
+        try:
+            return sorted(item for item in folder.iterdir() if _is_manifest(item))
+        except OSError:  # for now: what was there counts as there, so that no route is lost
+            return [file for file in self._read if file.parent == folder]
 
     def _read_file(self, file: Path) -> None:
         try:

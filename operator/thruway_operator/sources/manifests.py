@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +70,10 @@ def read_manifests(documents: Iterable[Document]) -> Manifests:
 
 
 def _items(data: Any) -> list[tuple[tuple[str | int, ...], Any]]:  # noqa: ANN401 - any YAML
-    if isinstance(data, dict) and data.get("kind") == "List" and "items" in data:
-        items = data["items"]
-        return [(("items", index), item) for index, item in enumerate(items or [])]
+    if isinstance(data, dict) and data.get("kind") == "List":
+        items = data.get("items")
+        if items is None or isinstance(items, list):
+            return [(("items", index), item) for index, item in enumerate(items or [])]
     return [((), data)]
 
 
@@ -90,6 +90,8 @@ def _read_one(
         raise _Wrong(("kind",), f"kind is required: {KIND} or Secret")
     if kind == KIND:
         manifests.routes.append(_route(document, location, data, manifests))
+    elif kind == "List":
+        raise _Wrong(("items",), "items of a List must be a list, with no List in it")
     elif kind == "Secret":
         _add(manifests.secrets, _key(data), _secret_data(data), kind)
     elif kind == "ConfigMap":
@@ -123,7 +125,8 @@ def _route(
     version = data.get("apiVersion")
     if version != API_VERSION:
         raise _Wrong(("apiVersion",), f"apiVersion of a {KIND} must be {API_VERSION}")
-    unknown = sorted(set(data) - {"apiVersion", "kind", "metadata", "spec", "status"})
+    known = {"apiVersion", "kind", "metadata", "spec", "status"}
+    unknown = sorted(str(key) for key in set(data) - known)
     if unknown:
         raise _Wrong((unknown[0],), f"{unknown[0]} is not a known field: did you mean spec?")
     namespace, name = _key(data)
@@ -158,8 +161,9 @@ def _secret_data(data: Mapping[str, Any]) -> dict[str, SecretValue]:
     found: dict[str, SecretValue] = {}
     for key, value in _texts(data, "data").items():
         try:
-            decoded = base64.b64decode(value, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+            # Line breaks are left out, as Kubernetes does: `base64` writes lines of 76 characters.
+            decoded = base64.b64decode("".join(value.splitlines()), validate=True).decode()
+        except ValueError:  # not ASCII, not base64 or not UTF-8
             raise _Wrong(
                 ("data", key),
                 f"data.{key} is not base64 of text: encode it, or write it under stringData",

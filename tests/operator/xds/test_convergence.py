@@ -316,9 +316,12 @@ class Proxies(RuleBasedStateMachine):
         self.group.publish(self.wanted)
         if not self.sessions:
             return
-        for _ in range(200):
-            while any([self.step(*pair) for pair in self.sessions.values()]):
-                pass
+        for _ in range(20):
+            for _ in range(3000):
+                if not any([self.step(*pair) for pair in self.sessions.values()]):
+                    break
+            else:
+                raise AssertionError("they talk without end")
             for _, envoy in self.sessions.values():
                 envoy.resolve()
             self.now += 0.3
