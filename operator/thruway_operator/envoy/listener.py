@@ -117,7 +117,9 @@ def _connection_manager() -> hcm.HttpConnectionManager:
         proxy_100_continue=True,
         request_headers_timeout=duration(10_000),
         stream_idle_timeout=duration(_HOUR),
-        delayed_close_timeout=duration(5_000),
+        # Lets a client that is still sending read an early answer. A WebSocket client waits for all
+        # of it after the closing handshake (RFC 6455, 7.1.1), so it is short.
+        delayed_close_timeout=duration(200),
         max_request_headers_kb=60,
         common_http_protocol_options=core.HttpProtocolOptions(
             idle_timeout=duration(_HOUR),

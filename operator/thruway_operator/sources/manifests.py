@@ -66,6 +66,7 @@ def read_manifests(documents: Iterable[Document]) -> Manifests:
             except _Wrong as wrong:
                 place = (*location, *wrong.location)
                 manifests.problems.append(document.problem(place, wrong.message))
+    manifests.problems.sort(key=lambda problem: problem.line)
     return manifests
 
 
@@ -136,7 +137,8 @@ def _route(
         spec = PassthroughRouteSpec.model_validate(data["spec"])
         PassthroughRoute(namespace=namespace, name=name, spec=spec)
     except ValidationError as error:
-        found = problems(error, ("spec",) if error.title == "PassthroughRouteSpec" else ())
+        part = "spec" if error.title == "PassthroughRouteSpec" else "metadata"
+        found = problems(error, (part,))
         first, *more = found
         manifests.problems += [
             document.problem((*location, *item.location), f"{name}: {item}") for item in more

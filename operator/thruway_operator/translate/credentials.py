@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from thruway_operator.ir import SecretValue
@@ -12,6 +15,9 @@ if TYPE_CHECKING:
     from thruway_operator.translate.resources import Resources
 
 __all__ = ["LookupFailed", "find_authority", "find_secret"]
+
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,10 @@ def find_secret(resources: Resources, namespace: str, credential: Credential) ->
 
 
 def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef) -> str:
-    """Return the CA bundle that a route refers to, as PEM.
+    """Return the certificates that a route refers to, as PEM without anything around them.
 
     Raises:
-        LookupFailed: no such object or key, or a value that is no PEM certificate.
+        LookupFailed: no such object or key, or a value that holds no readable certificate.
     """
     text: str | None
     if ref.kind == "Secret":
@@ -67,12 +73,27 @@ def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef) 
             f"{ref.kind} {ref.name} with key {ref.key} is not there: create it in namespace "
             f"{namespace}",
         )
-    if "-----BEGIN CERTIFICATE-----" not in text:
+    certificates = _certificates(text)
+    if certificates is None:
         raise LookupFailed(
             "CaCertificateInvalid",
-            f"key {ref.key} of {ref.kind} {ref.name} holds no PEM certificate",
+            f"key {ref.key} of {ref.kind} {ref.name} holds no PEM certificate, or one that cannot "
+            "be read: store the CA's certificates",
         )
-    return text
+    return certificates
+
+
+@lru_cache(maxsize=64)
+def _certificates(text: str) -> str | None:
+    # Only the certificates go on: a private key beside them stays here. They are read as strictly
+    # as Envoy does, which would refuse the whole secret.
+    blocks = _CERTIFICATE.findall(text)
+    pem = "".join(f"{block}\n" for block in blocks)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError):  # ValueError: empty, or not ASCII
+        return None
+    return pem
 
 
 def _not_found(

@@ -40,6 +40,8 @@ def client_matches(route_path: str, version: str, override: Override, field: str
     if f"/{first}" != version:
         return matches
     if not rest:
+        if exact:
+            return matches
         raise Refused(
             "Invalid",
             f"{field}.path {override.path} would take every endpoint: name one below it, or set "

@@ -122,27 +122,33 @@ class _Translation:
         credential: Credential | None,
         where: str,
     ) -> ir.Target | ir.Refusal:
+        # What the route itself says comes first: it is refused or not, whatever it refers to.
         check_upstream(upstream, address, where)
+        injected = self._scheme(credential)
+        rule = self._rule(address, version, injected)
+        timeouts = self._spec.timeouts
+        connect_timeout = _connect_timeout(timeouts.connect)
         try:
             tls = self._tls(address, upstream)
-            injected = self._credential(credential)
+            if credential and injected:
+                value = find_secret(self._resources, self._route.namespace, credential)
+                self._result.secrets[injected.secret] = value
         except LookupFailed as failure:
             self._result.failures.append(failure)
             code = "credential_missing" if failure.reason.startswith("Secret") else "ca_missing"
             return ir.Refusal(503, code, f"Route {self._route.id}: {failure.message}.")
-        timeouts = self._spec.timeouts
         endpoint = ir.Endpoint(
             host=address.host,
             port=address.port,
             tls=tls,
             protocol=ir.Protocol(upstream.protocol),
-            connect_timeout=_connect_timeout(timeouts.connect),
+            connect_timeout=connect_timeout,
             credential=injected,
         )
         response = self._spec.response.headers
         return ir.Target(
             endpoint=endpoint,
-            rule=self._rule(address, version, injected, where),
+            rule=rule,
             client_headers_removed=self._removed_by_proxy(injected),
             response=ir.HeaderRules(
                 set=_headers(response.set),
@@ -163,15 +169,15 @@ class _Translation:
             bundle = find_authority(self._resources, self._route.namespace, tls.ca_certificate_ref)
             name = hashlib.blake2b(bundle.encode(), digest_size=8).hexdigest()
             self._result.authorities[name] = bundle
-        return ir.Tls(tls.server_name or address.host, tls.min_version, name)
+        # A dot at a name's end is DNS's only: SNI (RFC 6066, 3) and certificates have none.
+        server_name = tls.server_name or address.host.removesuffix(".")
+        return ir.Tls(server_name, tls.min_version, name)
 
-    def _credential(self, credential: Credential | None) -> ir.Credential | None:
+    def _scheme(self, credential: Credential | None) -> ir.Credential | None:
         if credential is None:
             return None
-        value = find_secret(self._resources, self._route.namespace, credential)
         ref = credential.secret_key_ref
         name = f"{self._route.namespace}/{ref.name}/{ref.key}"
-        self._result.secrets[name] = value
         header = (credential.header or self._preset.header).lower()
         prefix = credential.prefix
         if prefix is None:
@@ -181,9 +187,7 @@ class _Translation:
                 prefix = "Bearer " if header == "authorization" else ""
         return ir.Credential(name, header, prefix)
 
-    def _rule(
-        self, address: Address, version: str, injected: ir.Credential | None, where: str
-    ) -> Rule:
+    def _rule(self, address: Address, version: str, injected: ir.Credential | None) -> Rule:
         headers, query = self._spec.request.headers, self._spec.request.query
         if injected:
             _refuse_touching(injected.header, self._spec.request.headers)

@@ -94,6 +94,8 @@ def check_upstream(upstream: Upstream, address: Address, field: str) -> None:
 
 def _host(host: str, field: str, *, literal: bool) -> str:
     if literal:
+        if "%" in host:
+            raise _invalid(field, "may hold no zone in its IPv6 address: remove the % part")
         try:
             return str(ipaddress.IPv6Address(host))
         except ValueError:

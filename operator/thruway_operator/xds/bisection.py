@@ -72,8 +72,8 @@ class Bisection:
                 return dict(self.base)
         return None
 
-    def passed(self) -> None:
-        """The proxy holds all of the trial."""
+    def passed(self, *, certain: bool = True) -> None:
+        """The proxy holds all of the trial; unless `certain`, it may refuse a cluster yet."""
         self._base_passed = True
         if self._trying is None:
             return
@@ -81,12 +81,13 @@ class Bisection:
         self.base |= self._trying
         # Base and first half pass, base and both halves did not: so it is the second half.
         if self._stack and (message := self._stack[-1].bad_if_sibling_passes) is not None:
-            self._stack[-1].bad = message
+            self._stack[-1].bad = message if certain else None
             self._stack[-1].bad_if_sibling_passes = None
 
     def failed(self, message: str, blamed: Collection[str] = ()) -> None:
         """The proxy refused the trial; `blamed` are those that a refused resource belongs to."""
-        if late := {name: self.base[name] for name in blamed if name in self.base}:
+        tried = self._trying or {}
+        if late := {n: f for n, f in self.base.items() if n in blamed and n not in tried}:
             self._doubt(late)  # a NACK that came after the trial that it is about had passed
         elif self._trying is None and self.base:
             self._doubt(self.base)

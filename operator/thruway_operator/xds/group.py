@@ -107,7 +107,7 @@ class Group:
         return responses
 
     def _applied(self, session: Session, token: int) -> None:
-        if self.publisher.acked(session.number, token):
+        if self.publisher.acked(session.number, token, certain=session.stream.certain):
             self._push()
 
     def _push(self) -> None:

@@ -117,8 +117,11 @@ class Publisher:
         trial = self._trial
         return trial if trial is not None and proxy == self._witness else self._main
 
-    def acked(self, proxy: int, token: int) -> bool:
-        """A proxy holds all of an offer; return whether that is news."""
+    def acked(self, proxy: int, token: int, *, certain: bool = True) -> bool:
+        """A proxy holds all of an offer, `certain`ly or as far as is known yet.
+
+        Return whether that is news.
+        """
         offer, state = self.offer(proxy), self._proxies[proxy]
         if token != offer.token or state.acked_token == token:
             return False
@@ -127,7 +130,7 @@ class Publisher:
             self._good_token = token
             self._good |= {n: f for n, f in offer.fragments.items() if n in self._wanted}
         if self._search is not None and proxy == self._witness:
-            self._search.passed()
+            self._search.passed(certain=certain)
             self._next_trial(self._search)
         return True
 

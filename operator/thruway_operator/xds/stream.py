@@ -63,6 +63,11 @@ class Stream:
         self.wake_at: float | None = None
         """When `advance` is to be called again even if nothing happens."""
 
+    @property
+    def certain(self) -> bool:
+        """Whether all clusters sent were ACKed; if not, a NACK may come after `applied`."""
+        return not any(flight.adds for flight in self._clusters.flights.values())
+
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> Refusal | None:
         """Take in a DeltaDiscoveryRequest; return what it refuses, if that is still offered."""
         subscription = self._types.get(request.type_url)
@@ -139,8 +144,9 @@ class Stream:
     def _may_route(self, now: float) -> bool:
         clusters = self._clusters
         if not clusters.asked:
-            return not self._routes.sent
+            return False
         if clusters.refused:
+            self._routes_due = None
             return False  # the publisher will offer something else
         if self._routes_due is None:
             self._routes_due = now + self._hold

@@ -120,11 +120,9 @@ class Subscription:
         if flight is None or not request.HasField("error_detail"):
             return None
         for name, version in flight.versions.items():
-            if self.sent.get(name) != version:
-                continue  # superseded by a newer response
-            self.sent[name] = _UNSURE
-            if version and self._version(name) == version:
-                self._refused[name] = version
+            if self.sent.get(name) == version:  # else superseded by a newer response
+                self.sent[name] = _UNSURE
+        self._refused.update(self.offered(flight))
         self._plan = None
         return flight
 
@@ -133,8 +131,13 @@ class Subscription:
         return None if resource is None else resource.version
 
     def offered(self, flight: Flight) -> dict[str, str]:
-        """Return the part of a flight that is still what the proxy shall hold."""
-        return {n: v for n, v in flight.versions.items() if v and self._version(n) == v}
+        """Return what a flight added, if all of it is still what the proxy shall hold.
+
+        Else, had the flight been refused, that may have been for what is no longer offered: what
+        still is deserves another try.
+        """
+        added = {name: version for name, version in flight.versions.items() if version}
+        return added if all(self._version(n) == v for n, v in added.items()) else {}
 
     @property
     def plan(self) -> Plan:

@@ -90,7 +90,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
     [
         ("a: 1\nb: 2\na: 3\n", "f.yaml:3: a stands twice in one mapping: keep one"),
         ("x:\n  - {b: 1,\n     b: 2}", "f.yaml:3: b stands twice in one mapping: keep one"),
-        ("a: [1,\nb: 2", "f.yaml:2: is not valid YAML: expected ',' or ']', but got ':'"),
+        ("a: [1,\nb: 2", "f.yaml:2: is not valid YAML: expected ',' or ']', but got '<"),
         ("a:\n\t- b", "f.yaml:2: is not valid YAML: found character '\\t' that cannot start"),
         ("a: 'b", "f.yaml:1: is not valid YAML: found unexpected end of stream"),
         ("a: b: c", "f.yaml:1: is not valid YAML: mapping values are not allowed here"),

@@ -219,7 +219,7 @@ def _finish(recorded: RecordedRequest, request: web.Request, *, aborted: bool) -
     recorded.aborted = aborted
     socket = request.get(WEBSOCKET)
     if socket is not None:
-        recorded.close_code = socket.close_code or WSCloseCode.ABNORMAL_CLOSURE
+        recorded.close_code = int(socket.close_code or WSCloseCode.ABNORMAL_CLOSURE)
         recorded.close_reason = request.get(CLOSE_REASON)
 
 
