@@ -40,7 +40,7 @@ from thruway_operator.xds import (
     XdsServer,
     snapshot_of,
 )
-from thruway_testing.envoy import Envoy
+from thruway_testing.envoy import Envoy, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -59,6 +59,7 @@ _ANY_TYPES = (
 )
 _T = "type.googleapis.com/envoy."
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+LINGER = 0.1  # seconds; shorter than in production, so that tests need not wait
 _ADS: Json = {"ads": {}, "resource_api_version": "V3"}
 
 
@@ -68,6 +69,10 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         asyncio.run(test(*args, **kwargs))
 
     return run
+
+
+async def in_thread(condition: Callable[[], object]) -> None:
+    await asyncio.to_thread(wait_until, condition, "what the test waits for")
 
 
 def typed(name: str, **config: Any) -> Json:
@@ -249,7 +254,7 @@ class Bench:
 
     port: int
     socket: str
-    server: XdsServer = field(default_factory=lambda: XdsServer(assemble))
+    server: XdsServer = field(default_factory=lambda: XdsServer(assemble, linger=LINGER))
     listener: tuple[str, int] = ("", 0)
 
     async def publish(self, *fragments: Fragment, within: float = 10.0) -> GroupStatus:
@@ -259,7 +264,7 @@ class Bench:
     async def restart_server(self) -> None:
         """Another server process, as Envoy sees it: nothing but the socket stays."""
         await self.server.stop()
-        self.server = XdsServer(assemble)
+        self.server = XdsServer(assemble, linger=LINGER)
         await self.server.start(f"unix:{self.socket}")
 
     async def get(self, path: str) -> tuple[int, str]:
@@ -321,6 +326,7 @@ async def test_push_change_and_delete() -> None:
         assert await bench.get("/b/x") == (200, "two")
         await bench.publish(moved)
         assert (await bench.get("/a/x"))[0] == 404
+        await in_thread(lambda: envoy.stat("cluster_manager.active_clusters") == 2)
         names = {c["name"] for c in envoy.get_json("/clusters?format=json")["cluster_statuses"]}
         assert names == {"xds", moved.clusters[0].name}
 
@@ -364,7 +370,7 @@ async def test_reconnect_without_resending() -> None:
         await bench.publish(b)
         assert (await bench.get("/a/x"))[0] == 404
         assert await bench.get("/b/x") == (200, "k")
-        assert envoy.stat("cluster_manager.active_clusters") == 2
+        await in_thread(lambda: envoy.stat("cluster_manager.active_clusters") == 2)
 
 
 @in_loop
@@ -506,4 +512,4 @@ async def test_a_dead_name_server_holds_up_nobody() -> None:
             assert await bench.get("/c/x") == (200, "k")
             await bench.publish(plain("c", bench.port))
             assert await bench.get("/c/x") == (200, "k")
-            assert envoy.stat("cluster_manager.warming_clusters") == 0
+            await in_thread(lambda: envoy.stat("cluster_manager.warming_clusters") == 0)

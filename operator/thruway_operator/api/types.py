@@ -33,6 +33,7 @@ class Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel,
         extra="forbid",
+        hide_input_in_errors=True,  # which may be a key in the wrong place
         frozen=True,
         strict=True,
     )

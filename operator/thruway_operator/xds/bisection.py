@@ -89,16 +89,17 @@ class Bisection:
         tried = self._trying or {}
         if late := {n: f for n, f in self.base.items() if n in blamed and n not in tried}:
             self._doubt(late)  # a NACK that came after the trial that it is about had passed
-        elif self._trying is None and self.base:
-            self._doubt(self.base)
-        elif self._trying is None:
-            self.error = message
-            self._stack.clear()
-        else:
+        elif self._disturbed:
+            self._unlink()  # it may have been for something that has left: try again
+        elif self._trying is not None:
+            self._stack[-1].bad = message
             if len(self._stack) > 1:
                 self._stack[-2].bad_if_sibling_passes = None
-            if not self._disturbed:
-                self._stack[-1].bad = message
+        elif self.base:
+            self._doubt(self.base)
+        else:
+            self.error = message
+            self._stack.clear()
 
     def _doubt(self, members: dict[str, Fragment]) -> None:
         self._unlink()

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from thruway_operator.xds.publisher import Publisher
-from thruway_operator.xds.stream import Stream
+from thruway_operator.xds.stream import LINGER, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,10 +25,10 @@ _log = logging.getLogger("thruway.xds")
 class Session:
     """One connected proxy: its stream, and an event that wakes the task which writes to it."""
 
-    def __init__(self, number: int, node: str) -> None:
+    def __init__(self, number: int, node: str, linger: float = LINGER) -> None:
         self.number = number
         self.node = node
-        self.stream = Stream()
+        self.stream = Stream(linger=linger)
         self.token = 0
         """The newest offer given to the stream."""
         self.wake = asyncio.Event()

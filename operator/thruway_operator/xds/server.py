@@ -16,6 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
 from thruway_operator.xds.group import Group, Session
+from thruway_operator.xds.stream import LINGER
 
 if TYPE_CHECKING:
     from thruway_operator.xds.publisher import GroupStatus
@@ -68,7 +69,7 @@ class XdsServer:
 
     `group_of` names a proxy's group, or raises PermissionError. `on_change` is called with a
     group's name, on the event loop, soon after its status may have changed. All methods
-    belong to one event loop.
+    belong to one event loop. `linger` is in seconds, see `stream.LINGER`.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class XdsServer:
         group_of: Callable[[Node], str] = lambda _: "",
         on_change: Callable[[str], None] | None = None,
         authenticate: Authenticate = _anybody,
+        linger: float = LINGER,
     ) -> None:
         self._assemble = assemble
         self._group_of = group_of
         self._on_change = on_change
         self._authenticate = authenticate
+        self._linger = linger
         self._groups: dict[str, Group] = {}
         self._ids = count(1)
         self._server: grpc.aio.Server | None = None
@@ -151,7 +154,7 @@ class XdsServer:
             name = self._group_of(node)
         except PermissionError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        session = Session(next(self._ids), node.id)
+        session = Session(next(self._ids), node.id, self._linger)
         group = self._group(name)
         group.join(session)
         _log.info("proxy %s connected to group %r", node.id, name)

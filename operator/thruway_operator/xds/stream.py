@@ -30,10 +30,17 @@ if TYPE_CHECKING:
 
     from thruway_operator.xds.resources import Resource, Snapshot
 
-__all__ = ["HOLD", "Stream"]
+__all__ = ["HOLD", "LINGER", "Stream"]
 
 HOLD: Final = 0.5
 """Seconds for which routes wait, at most, for new clusters to warm."""
+
+LINGER: Final = 10.0
+"""Seconds for which a cluster that no route uses any more, and its secret, are left to the proxy.
+
+A request chooses its route before ext_proc is asked and its cluster after: one that is between the
+two when the cluster goes gets 503 (seen under load). So this is above ext_proc's message timeout.
+"""
 
 
 class Stream:
@@ -43,8 +50,11 @@ class Stream:
     the caller sends what `advance` returns. Times are seconds of one monotonic clock.
     """
 
-    def __init__(self, hold: float = HOLD) -> None:
+    def __init__(self, hold: float = HOLD, linger: float = LINGER) -> None:
         self._hold = hold
+        self._linger = linger
+        self._lingering: dict[str, dict[str, float]] = {CLUSTER: {}, SECRET: {}}
+        """When what vanished is removed, by type and name."""
         self._clusters = Subscription(CLUSTER)
         self._secrets = Subscription(SECRET)
         self._routes = Subscription(ROUTE)
@@ -102,6 +112,9 @@ class Stream:
         self.applied = None
         for type_url, subscription in self._types.items():
             subscription.offer(snapshot.get(type_url, {}))
+        for type_url, names in self._lingering.items():
+            for name in names.keys() & snapshot.get(type_url, {}).keys():
+                del names[name]  # wanted again
 
     def advance(self, now: float) -> list[bytes]:
         """Return the responses to send now, in this order; update `applied` and `wake_at`."""
@@ -165,13 +178,29 @@ class Stream:
         return routes.asked and not (routes.plan or routes.flights or routes.refused)
 
     def _remove(self, now: float, out: list[bytes]) -> None:
-        if vanished := self._clusters.plan.vanished:
-            self._respond(self._clusters, now, out, removed=vanished)
+        if due := self._outlived(self._clusters, now):
+            self._respond(self._clusters, now, out, removed=due)
         # Envoy unsubscribes from the secrets of a removed cluster by itself, before the ACK.
-        if self._waits(now) or self._secrets.flights:
-            return
-        if vanished := self._secrets.plan.vanished:
-            self._respond(self._secrets, now, out, [revoked(name) for name in vanished])
+        outlived = self._outlived(self._secrets, now)
+        due = [n for n in self._secrets.plan.vanished if n in outlived or self._used(n)]
+        if due and not (self._waits(now) or self._secrets.flights):
+            self._respond(self._secrets, now, out, [revoked(name) for name in due])
+
+    def _outlived(self, subscription: Subscription, now: float) -> list[str]:
+        """Return what vanished long enough ago."""
+        old, vanished = self._lingering[subscription.type_url], subscription.plan.vanished
+        until = {name: old.get(name, now + self._linger) for name in vanished}
+        self._lingering[subscription.type_url] = until
+        return [name for name in vanished if until[name] <= now]
+
+    def _used(self, secret: str) -> bool:
+        """Whether a cluster that stays needs this secret: a deleted key is revoked at once.
+
+        Otherwise it goes with its cluster, which lingers and needs it. A cluster that asks for a
+        secret has its name in its bytes; a chance match costs a lingering request at worst.
+        """
+        name = secret.encode()
+        return any(name in cluster.body for cluster in self._clusters.resources.values())
 
     def _holds_all(self, now: float) -> bool:
         if not self._clusters.asked or not self._routes_settled():
@@ -179,14 +208,13 @@ class Stream:
         if self._waits(now) or self._secrets.flights:
             return False
         return not any(
-            s.refused or s.plan.changed or s.plan.absent or (s.plan.vanished and not self._keep)
-            for s in (self._clusters, self._secrets)
+            s.refused or s.plan.changed or s.plan.absent for s in (self._clusters, self._secrets)
         )
 
     def _next_deadline(self, now: float) -> float | None:
-        if self.applied is not None:
-            return None
-        deadlines = [f.sent_at + self._hold for f in self._clusters.flights.values()]
+        deadlines = [t for names in self._lingering.values() for t in names.values()]
+        if self.applied is None:
+            deadlines += [f.sent_at + self._hold for f in self._clusters.flights.values()]
         if self._routes_due is not None:
             deadlines.append(self._routes_due)
         return min((t for t in deadlines if t > now), default=None)

@@ -62,7 +62,7 @@ class Subscription:
         self._wildcard = False
         self._names: set[str] = set()
         self._refused: dict[str, str] = {}
-        self._resources: Mapping[str, Resource] = {}
+        self.resources: Mapping[str, Resource] = {}
         self._plan: Plan | None = None
 
     @property
@@ -72,7 +72,7 @@ class Subscription:
 
     def offer(self, resources: Mapping[str, Resource]) -> None:
         """Replace what the proxy shall hold; what it refused may be tried again."""
-        self._resources = resources
+        self.resources = resources
         self._refused.clear()
         self._plan = None
 
@@ -127,7 +127,7 @@ class Subscription:
         return flight
 
     def _version(self, name: str) -> str | None:
-        resource = self._resources.get(name)
+        resource = self.resources.get(name)
         return None if resource is None else resource.version
 
     def offered(self, flight: Flight) -> dict[str, str]:
@@ -147,7 +147,7 @@ class Subscription:
         return self._plan
 
     def _compute(self) -> Plan:
-        resources, sent, refused = self._resources, self.sent, self._refused
+        resources, sent, refused = self.resources, self.sent, self._refused
         wanted = resources.keys() if self._wildcard else [n for n in resources if n in self._names]
         changed = (
             resources[name]

@@ -478,6 +478,12 @@ def test_a_routes_identity() -> None:
         PassthroughRoute(namespace="a/b", name="a", spec=spec)
 
 
+def test_pydantics_own_words_hide_the_value_too() -> None:
+    with pytest.raises(ValidationError) as caught:
+        PassthroughRouteSpec.model_validate(with_value(("upstream", "protocol"), CANARY))
+    assert CANARY not in str(caught.value) + repr(caught.value)
+
+
 def test_a_route_is_frozen() -> None:
     spec = PassthroughRouteSpec.model_validate(WHOLE)
     with pytest.raises(ValidationError):

