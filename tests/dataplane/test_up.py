@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from thruway_testing.curl import path_with_curl
 from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
 from thruway_testing.up import (
     ThruwayUp,
@@ -83,11 +84,11 @@ def test_a_newcomer_without_a_key_sees_a_streamed_answer(demonstration: ThruwayU
     assert "OPENAI_API_KEY" in "".join(words)
 
 
-def test_the_snippets_work_as_printed(demonstration: ThruwayUp) -> None:
+def test_the_snippets_work_as_printed(demonstration: ThruwayUp, tmp_path: Path) -> None:
     curl, python = printed_snippets(demonstration.text)
     answer = subprocess.run(
         ["sh", "-c", curl],
-        env=base_environment(),
+        env=base_environment(PATH=path_with_curl(os.environ["PATH"], tmp_path)),
         capture_output=True,
         text=True,
         timeout=60,

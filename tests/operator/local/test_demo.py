@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ import pytest
 from thruway_operator.local.console import snippets
 from thruway_operator.local.demo import demo_upstream
 from thruway_operator.local.demoshapes import answer_text, last_user_text, words
+from thruway_testing.curl import path_with_curl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
 HELLO = 'Say "hello", € 5'
 
@@ -232,10 +235,14 @@ def test_the_last_user_message_is_found_whatever_else_there_is() -> None:
     assert "".join(words(" two  words \n")) == " two  words \n"
 
 
-def test_the_snippets_work_as_printed() -> None:
+def test_the_snippets_work_as_printed(tmp_path: Path) -> None:
+    environment = dict(os.environ, PATH=path_with_curl(os.environ["PATH"], tmp_path))
+
     async def output(*argv: str) -> str:
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdout=pipe, stderr=pipe, env=environment
+        )
         out, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0, err
         return out.decode()

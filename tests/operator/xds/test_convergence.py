@@ -1,8 +1,8 @@
 """Groups of model Envoys: whatever happens in whatever order, they end up with what is wanted.
 
-The model does what Envoy 1.40 was seen to do (tests/dataplane has the real one): it ACKs CDS when all
-clusters have warmed, asks for a cluster's secret when its name has been resolved, applies the good
-clusters of a refused response or none of them, and takes or refuses routes as a whole.
+The model does what Envoy 1.40 was seen to do (tests/dataplane has the real one): it ACKs CDS when
+all clusters have warmed, asks for a cluster's secret when its name has been resolved, applies the
+good clusters of a refused response or none of them, and takes or refuses routes as a whole.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ModelEnvoy:
         default_factory=lambda: {CLUSTER: {}, SECRET: {}, ROUTE: {}}
     )
     unclaimed: set[str] = field(default_factory=set)
-    """Clusters applied from a refused response: the protocol's half of Envoy knows nothing of them."""
+    """Clusters applied from a refused response; on a new stream Envoy does not claim them."""
     unsure: set[tuple[str, str]] = field(default_factory=set)
     warming: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
@@ -86,7 +86,7 @@ class ModelEnvoy:
     routes_asked: bool = False
     initialised: bool = False
     slow: bool = False
-    """Whether it ever left messages alone for so long that routes did not wait for its ACK."""
+    """Whether messages or clusters ever took so long that routes did not wait for its ACK."""
 
     def connect(self) -> None:
         self.outbox, self.inbox, self.delayed = [], [], []
@@ -227,8 +227,7 @@ class ModelEnvoy:
             if bad:
                 return f"bad route {name}"
         missing = {c for _, c, _ in routes["routes"]} - self.held[CLUSTER].keys()
-        uncertain = self.slow or self.warming or self.delayed
-        assert uncertain or not missing, f"routes to missing {missing}"
+        assert self.slow or not missing, f"routes to missing {missing}"
         self.take(ROUTE, item, routes)
         return ""
 
@@ -316,7 +315,8 @@ class Proxies(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 0.6]))
     def wait(self, seconds: float) -> None:
         for session, envoy in self.sessions.values():
-            envoy.slow |= bool(session.wake.is_set() or envoy.inbox or envoy.outbox)
+            busy = session.wake.is_set() or envoy.inbox or envoy.outbox
+            envoy.slow |= bool(busy or envoy.warming or envoy.delayed)
         self.now += seconds
 
     def teardown(self) -> None:
@@ -325,13 +325,14 @@ class Proxies(RuleBasedStateMachine):
             return
         for _ in range(20):
             for _ in range(3000):
-                if not any([self.step(*pair) for pair in self.sessions.values()]):
+                busy = [self.step(*pair) for pair in self.sessions.values()]
+                if not any(busy):
                     break
             else:
                 raise AssertionError("they talk without end")
+            self.wait(3.0)
             for _, envoy in self.sessions.values():
                 envoy.resolve()
-            self.now += 3.0
             if self.group.publisher.status().settled and self.is_quiet():
                 break
         self.check()
@@ -373,4 +374,4 @@ class Proxies(RuleBasedStateMachine):
 
 
 TestProxies = Proxies.TestCase
-TestProxies.settings = settings(max_examples=1000, stateful_step_count=40, deadline=None)
+TestProxies.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
