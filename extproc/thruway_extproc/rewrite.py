@@ -7,12 +7,11 @@ query parameters and their order).
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
-from thruway_extproc.rule import KEY_SUBPROTOCOL
+from thruway_extproc.rule import KEY_SUBPROTOCOL, VERSION_SEGMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +22,6 @@ __all__ = ["Mutation", "RewriteError", "join_path", "loggable", "rewrite"]
 
 Header = tuple[str, bytes]
 
-_VERSION_SEGMENT = re.compile(r"v[0-9]+[a-z0-9]*")
 
 # Never removed by `forwardOnly`: they frame the message or say what its body is (RFC 9110, sections
 # 6 and 8), or carry an upgrade (RFC 6455, 4.1).
@@ -96,7 +94,7 @@ def join_path(rest: str, base: str, version: str) -> str:
     if rest in ("", "/"):
         return base + "/"
     first = rest[1:].partition("/")[0]
-    if not _VERSION_SEGMENT.fullmatch(first):
+    if not VERSION_SEGMENT.fullmatch(first):
         rest = version + rest
         first = version[1:]
     if first and base.endswith("/" + first):

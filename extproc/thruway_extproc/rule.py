@@ -10,6 +10,7 @@ A rule holds no secret, ever. This module knows neither gRPC nor Kubernetes.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_BYTES",
     "METADATA_KEY",
     "VERSION",
+    "VERSION_SEGMENT",
     "Rule",
     "RuleError",
     "decode",
@@ -46,6 +48,9 @@ CREDENTIAL_HEADERS = (
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 """How a browser sends its key to OpenAI's Realtime API: a WebSocket subprotocol with this start."""
+
+VERSION_SEGMENT = re.compile(r"v[0-9]+[a-z0-9]*")
+"""A first path segment that counts as an API version: `v1`, `v1beta`."""
 
 Pairs = tuple[tuple[str, str], ...]
 

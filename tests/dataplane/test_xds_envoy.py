@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import json
 import shutil
-import socket
 import tempfile
 import time
 from contextlib import asynccontextmanager
@@ -124,8 +123,40 @@ def injecting(secret: str) -> Json:
     )
 
 
-def with_dead_dns(config: Json, resolver: int) -> Json:
-    """The same cluster, its name asked of a name server that never answers."""
+class NameServer(asyncio.DatagramProtocol):
+    """Says of every name, after `delay` seconds, that it is 127.0.0.1; None: says nothing."""
+
+    def __init__(self, delay: float | None) -> None:
+        self.delay = delay
+        self.transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        if self.delay is None:
+            return
+        question = data[12 : data.index(b"\0", 12) + 5]
+        head = data[:2] + bytes.fromhex("8180 0001 0001 0000 0000")
+        record = bytes.fromhex("c00c 0001 0001 0000003c 0004 7f000001")  # RFC 1035, 4.1.3
+        answer = head + question + record
+        asyncio.get_running_loop().call_later(self.delay, self.transport.sendto, answer, addr)
+
+
+@asynccontextmanager
+async def name_server(delay: float | None) -> AsyncIterator[int]:
+    """Run a name server; yield its port."""
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: NameServer(delay), local_addr=("127.0.0.1", 0)
+    )
+    try:
+        yield transport.get_extra_info("sockname")[1]
+    finally:
+        transport.close()
+
+
+def named(config: Json, resolver: int) -> Json:
+    """The same cluster, its host's name asked of this name server."""
     cares = typed(
         "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
         resolvers=[at("127.0.0.1", resolver, protocol="UDP")],
@@ -138,7 +169,9 @@ def with_dead_dns(config: Json, resolver: int) -> Json:
             "typed_config": cares,
         },
     )
-    endpoint = {"endpoint": {"address": at("api.example.com", 80)}}
+    [endpoint] = config["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    port = endpoint["endpoint"]["address"]["socket_address"]["port_value"]
+    endpoint = {"endpoint": {"address": at("api.example.com", port)}}
     return config | {
         "cluster_type": {"name": "envoy.cluster.dns", "typed_config": dns},
         "load_assignment": {"cluster_name": "dead", "endpoints": [{"lb_endpoints": [endpoint]}]},
@@ -334,20 +367,27 @@ async def test_push_change_and_delete() -> None:
 @in_loop
 async def test_a_change_of_cluster_costs_no_request() -> None:
     """Routes never point to a cluster that is still warming (which Envoy answers with 503)."""
-    async with running(lambda port: [plain("a", port)]) as (bench, _):
-        done = False
+    async with name_server(0.1) as resolver:
 
-        async def knock() -> set[int]:
-            seen = set()
-            while not done:
-                seen.add((await bench.get("/a/x"))[0])
-            return seen
+        def version(port: int, seconds: int) -> Fragment:
+            return fragment(
+                "a", named(cluster(port, "a", connect_timeout=f"{seconds}s"), resolver), key="k"
+            )
 
-        knocking = asyncio.create_task(knock())
-        for i in range(2, 22):
-            await bench.publish(plain("a", bench.port, connect_timeout=f"{i}s"))
-        done = True
-        assert await knocking == {200}
+        async with running(lambda port: [version(port, 1)]) as (bench, _):
+            done = False
+
+            async def knock() -> set[int]:
+                seen = set()
+                while not done:
+                    seen.add((await bench.get("/a/x"))[0])
+                return seen
+
+            knocking = asyncio.create_task(knock())
+            for seconds in range(2, 8):
+                await bench.publish(version(bench.port, seconds))
+            done = True
+            assert await knocking == {200}
 
 
 @in_loop
@@ -490,12 +530,10 @@ async def test_rotation() -> None:
 @in_loop
 async def test_a_dead_name_server_holds_up_nobody() -> None:
     """Neither at the start of Envoy, nor changes of other routes, nor its own removal."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        resolver = silent.getsockname()[1]
+    async with name_server(None) as resolver:
 
         def dead(name: str, port: int) -> Fragment:
-            return fragment(name, with_dead_dns(cluster(port, name), resolver), key="k")
+            return fragment(name, named(cluster(port, name), resolver), key="k")
 
         async with running(lambda port: [dead("dead", port), plain("a", port)]) as (bench, envoy):
             assert await bench.get("/a/x") == (200, "k")

@@ -6,6 +6,7 @@ user's is repeated, which may be a key in the wrong place; only names that are k
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS
@@ -13,7 +14,7 @@ from thruway_extproc.rule import CREDENTIAL_HEADERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_header_removed", "check_header_written", "check_unique"]
+__all__ = ["check_header_removed", "check_header_written", "check_names_a_key", "check_unique"]
 
 # RFC 9110, 7.6.1, and RFC 9112; Envoy manages them for each connection.
 _HOP_BY_HOP = frozenset(
@@ -29,6 +30,8 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+# Of OpenAI and Anthropic, Groq, xAI, Google; names of entries are not like that.
+_LOOKS_LIKE_A_KEY = re.compile(r"(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}")
 _OURS = ("x-envoy-", "x-thruway-")
 
 
@@ -52,6 +55,18 @@ def check_header_removed(name: str) -> str:
         raise ValueError(f"{name} is set from the upstream's URL or the body: leave it out")
     if lower.startswith(_OURS):
         raise ValueError("names that begin with x-envoy- or x-thruway- are reserved: use another")
+    return name
+
+
+def check_names_a_key(name: str) -> str:
+    """Return the name of a Secret's entry, or refuse what is the API key itself.
+
+    Names are shown in conditions and errors; a key that was pasted there would be shown too.
+    """
+    if _LOOKS_LIKE_A_KEY.match(name):
+        raise ValueError(
+            "looks like an API key itself: put the key into a Secret, and name its entry here"
+        )
     return name
 
 

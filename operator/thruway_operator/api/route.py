@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from thruway_operator.api.checks import (
     check_header_removed,
     check_header_written,
+    check_names_a_key,
     check_unique,
 )
 from thruway_operator.api.types import (
@@ -71,6 +72,11 @@ class KeyRef(Model):
 
     name: ObjectName = Field(description="Name of the Secret.")
     key: ConfigMapKey = Field(description="Key in the Secret's data.")
+
+    @field_validator("key", "name")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        return check_names_a_key(value)
 
 
 class CaCertificateRef(Model):

@@ -20,7 +20,7 @@ __all__ = ["LookupFailed", "find_authority", "find_secret"]
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass  # not frozen: a raised exception gets a traceback
 class LookupFailed(Exception):  # noqa: N818 - becomes a condition
     """Something that a route refers to is not there, or not usable."""
 

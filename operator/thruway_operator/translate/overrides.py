@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from thruway_extproc.rule import VERSION_SEGMENT
 from thruway_operator.ir import Match
 from thruway_operator.translate.verdict import Refused
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from thruway_operator.api.route import Override
 
 __all__ = ["check_unique", "client_matches"]
-
-_VERSION = re.compile(r"v[0-9]+[a-z0-9]*")
 
 
 def client_matches(route_path: str, version: str, override: Override, field: str) -> list[Match]:
@@ -27,7 +25,7 @@ def client_matches(route_path: str, version: str, override: Override, field: str
     """
     exact = override.match == "Exact"
     first, _, rest = override.path[1:].partition("/")
-    versioned = _VERSION.fullmatch(first) is not None
+    versioned = VERSION_SEGMENT.fullmatch(first) is not None
     if not version:
         return [Match(route_path + override.path, exact)]
     if not versioned:
@@ -47,7 +45,7 @@ def client_matches(route_path: str, version: str, override: Override, field: str
             f"{field}.path {override.path} would take every endpoint: name one below it, or set "
             "upstream.url of the route",
         )
-    if not _VERSION.fullmatch(rest.partition("/")[0]):
+    if not VERSION_SEGMENT.fullmatch(rest.partition("/")[0]):
         matches.append(Match(f"{route_path}/{rest}", exact))
     return matches
 

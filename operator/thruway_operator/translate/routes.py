@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
+from thruway_extproc.rule import CREDENTIAL_HEADERS, VERSION_SEGMENT, Rule, RuleError, encode
 from thruway_operator import ir
 from thruway_operator.api.types import milliseconds
 from thruway_operator.translate.credentials import LookupFailed, find_authority, find_secret
@@ -92,6 +92,7 @@ class _Translation:
     def _overrides(self) -> list[ir.Branch]:
         overrides = self._spec.overrides
         check_unique(overrides)
+        served = self._version or self._version_of_base()
         branches = []
         # The longest path first and an exact one before its prefix, so that the closest wins.
         order = sorted(
@@ -104,7 +105,7 @@ class _Translation:
         )
         for index in order:
             override, where = overrides[index], f"spec.overrides[{index}]"
-            matches = client_matches(self._spec.path, self._version, override, where)
+            matches = client_matches(self._spec.path, served, override, where)
             upstream = override.upstream
             version = self._version if upstream.version_prefix is None else upstream.version_prefix
             address = read_url(upstream.url or "", f"{where}.upstream.url")
@@ -113,6 +114,14 @@ class _Translation:
             )
             branches.append(ir.Branch(override.path, tuple(matches), outcome))
         return branches
+
+    def _version_of_base(self) -> str:
+        """Return the version that the upstream's base path ends in, such as /v1, or none."""
+        if not self._spec.overrides:
+            return ""
+        base = read_url(self._spec.upstream.url or self._preset.url, "spec.upstream.url").base
+        last = base.rpartition("/")[2]
+        return f"/{last}" if VERSION_SEGMENT.fullmatch(last) else ""
 
     def _outcome(
         self,

@@ -34,6 +34,7 @@ _OPTIONS: Final = (
     # A proxy that no longer answers must not count as connected, or be a witness, for long.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # without it: a minute
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.so_reuseport", 0),

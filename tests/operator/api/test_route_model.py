@@ -518,3 +518,16 @@ def test_anything_anywhere_is_valid_or_explained(place: Place, value: Any) -> No
     for sentence in said(with_value(place, value)):
         assert re.match(r"spec(\.|:|\[)", sentence)
         assert "nput should" not in sentence
+
+
+@pytest.mark.parametrize("field", ["name", "key"])
+def test_a_key_pasted_in_place_of_its_name_is_refused_and_not_repeated(field: str) -> None:
+    """Names of Secrets and of their entries are shown in errors, so no key may pass for one."""
+    ref = {"name": "openai", "key": "OPENAI_API_KEY", field: "sk-proj-abcdefgh12345678"}
+    with pytest.raises(ValidationError) as caught:
+        PassthroughRouteSpec.model_validate(
+            {"path": "/a", "provider": "openai", "credential": {"secretKeyRef": ref}}
+        )
+    (problem,) = problems(caught.value)
+    assert "looks like an API key itself" in str(problem)
+    assert "sk-proj" not in str(problem)
