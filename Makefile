@@ -1,7 +1,7 @@
 # Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup up test check format generate lock clean
+.PHONY: help setup up test soak bench fuzz check format generate lock clean
 
 # The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
 PYTHON ?=
@@ -32,6 +32,17 @@ up: setup ## Run Thruway here: make up [ARGS="..."]
 
 test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
 	@.venv/bin/python -m pytest $(T) $(ARGS)
+
+soak: setup ## Let everything go wrong at random for five minutes, with traffic running
+	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 .venv/bin/python -m pytest -s \
+		tests/dataplane/test_soak.py tests/dataplane/test_memory.py $(T) $(ARGS)
+
+bench: setup ## Compare a call through Thruway with one direct and one through Envoy alone
+	@.venv/bin/python bench/latency.py
+
+fuzz: setup ## Compare 20,000 generated requests through Thruway and directly
+	@THRUWAY_FUZZ_EXAMPLES=$${THRUWAY_FUZZ_EXAMPLES:-20000} \
+		.venv/bin/python -m pytest tests/dataplane/test_fidelity.py $(T) $(ARGS)
 
 check: setup ## Check format, lint, types, layers, generated files and the lock
 	@.venv/bin/python tools/check.py

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-GENERATORS: tuple[tuple[str, ...], ...] = (("tools/reference.py",),)
+GENERATORS: tuple[tuple[str, ...], ...] = (("tools/reference.py",), ("tools/crd.py",))
 
 
 def main(arguments: list[str]) -> int:

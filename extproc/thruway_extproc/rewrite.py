@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
-from thruway_extproc.rule import KEY_SUBPROTOCOL, VERSION_SEGMENT
+from thruway_extproc.rule import CLIENT_HEADER, KEPT_ASIDE, KEY_SUBPROTOCOL, VERSION_SEGMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,6 +57,8 @@ class Mutation:
     remove: tuple[str, ...]
     log_path: str
     """The client's path as it may be logged: without the values of the query."""
+    client: str = ""
+    """The id of the authenticated client."""
 
 
 def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
@@ -79,9 +81,13 @@ def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
     if rule.headers_only:
         remove += _not_listed(headers, rule.headers_only)
     remove += rule.headers_remove
+    _put_back(headers, overwrite, remove, rule.headers_only)
     overwrite += [(name, value.encode()) for name, value in rule.headers_set]
     add = tuple((name, value.encode()) for name, value in rule.headers_add)
-    return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), loggable(target))
+    client = ""
+    if rule.client_auth:  # without it the header is whatever the client says
+        client = next((v.decode("latin-1") for n, v in headers if n == CLIENT_HEADER), "")
+    return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), loggable(target), client)
 
 
 def join_path(rest: str, base: str, version: str) -> str:
@@ -165,6 +171,22 @@ def _drop_key_subprotocols(
         overwrite.append((_PROTOCOLS, b", ".join(kept)))
     else:
         remove.append(_PROTOCOLS)
+
+
+def _put_back(
+    headers: Sequence[Header],
+    overwrite: list[Header],
+    remove: list[str],
+    listed: tuple[str, ...],
+) -> None:
+    present = dict(headers)
+    for name, aside in KEPT_ASIDE.items():
+        sent = present.get(aside)
+        if sent is None:
+            if name in present:
+                remove.append(name)  # Envoy's own word, not the client's
+        elif name not in remove and name in (listed or (name,)) and present.get(name) != sent:
+            overwrite.append((name, sent))
 
 
 def _not_listed(headers: Sequence[Header], listed: tuple[str, ...]) -> list[str]:

@@ -16,7 +16,10 @@ from functools import lru_cache
 from typing import Any
 
 __all__ = [
+    "CLIENT_HEADER",
     "CREDENTIAL_HEADERS",
+    "KEPT_ASIDE",
+    "KEY_HEADER",
     "KEY_SUBPROTOCOL",
     "MAX_BYTES",
     "METADATA_KEY",
@@ -45,6 +48,19 @@ CREDENTIAL_HEADERS = (
     "x-litellm-api-key",
 )
 """Request headers in which clients of AI APIs send a key. Envoy keeps them from extproc."""
+
+CLIENT_HEADER = "x-thruway-client"
+"""In which Envoy tells extproc the id of an authenticated client; it never goes upstream."""
+
+KEY_HEADER = "x-thruway-key"
+"""In which Envoy holds a key that came as a WebSocket subprotocol; it goes nowhere else."""
+
+KEPT_ASIDE = {
+    "x-forwarded-proto": "x-thruway-forwarded-proto",
+    "referer": "x-thruway-referer",
+}
+"""Headers that Envoy itself writes over (`X-Forwarded-Proto`) or drops (a `Referer` that is no
+absolute URL), each with the name under which the client's own is kept until extproc sees it."""
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 """How a browser sends its key to OpenAI's Realtime API: a WebSocket subprotocol with this start."""
@@ -77,6 +93,8 @@ class Rule:
     """`host` or `host:port`."""
     drop_credentials: bool = False
     """Whether the client's key may not pass: it is taken out of `Sec-WebSocket-Protocol`."""
+    client_auth: bool = False
+    """Whether the proxy has authenticated the client, whose id then stands in `CLIENT_HEADER`."""
     headers_set: Pairs = ()
     headers_add: Pairs = ()
     headers_remove: tuple[str, ...] = ()
@@ -94,6 +112,7 @@ _KEYS = {
     "version": "p",
     "authority": "a",
     "drop_credentials": "dc",
+    "client_auth": "ca",
     "headers_set": "hs",
     "headers_add": "ha",
     "headers_remove": "hr",
@@ -102,6 +121,7 @@ _KEYS = {
     "query_set": "qs",
     "query_remove": "qr",
 }
+_FLAGS = {"drop_credentials", "client_auth"}
 _REQUIRED = ("strip", "base", "version", "authority")
 _PAIRS = {"headers_set", "headers_add", "query_default", "query_set"}
 _NAMES = {"headers_remove", "headers_only", "query_remove"}
@@ -167,7 +187,7 @@ def _checked(field: str, value: object) -> Any:  # noqa: ANN401 - one of the fie
     elif field in _NAMES and isinstance(value, list):
         if all(isinstance(name, str) for name in value):
             return tuple(value)
-    elif field == "drop_credentials":
+    elif field in _FLAGS:
         if isinstance(value, bool):
             return value
     elif field in _REQUIRED and isinstance(value, str):

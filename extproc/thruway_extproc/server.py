@@ -80,6 +80,7 @@ def _accept(mutation: Mutation) -> Any:  # noqa: ANN401 - untyped protobuf
     for action, headers in ((_OVERWRITE, mutation.set), (_APPEND, mutation.add)):
         for name, value in headers:
             option = changes.set_headers.add(append_action=action)
+            option.append.value = action == _APPEND  # all that Envoy 1.40's ext_proc looks at
             option.header.key = name
             option.header.raw_value = value
     response = pb.ProcessingResponse(
@@ -87,6 +88,8 @@ def _accept(mutation: Mutation) -> Any:  # noqa: ANN401 - untyped protobuf
     )
     outcome = Struct()
     outcome.update({"processed": True, "path": mutation.log_path})
+    if mutation.client:
+        outcome.update({"client": mutation.client})
     response.dynamic_metadata.fields[NAMESPACE].struct_value.CopyFrom(outcome)
     return response
 

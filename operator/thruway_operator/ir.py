@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Branch",
+    "Client",
     "Config",
     "Credential",
     "Endpoint",
+    "ForwardProxy",
     "HeaderRules",
     "Match",
     "Protocol",
@@ -99,6 +101,20 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardProxy:
+    """A proxy that an upstream is reached through, as many corporate networks ask for.
+
+    `secure`: it is itself spoken to by TLS. `login` names, in `Config.secrets`, what follows
+    `Basic ` (RFC 7617); "" is none.
+    """
+
+    host: str
+    port: int
+    secure: bool = False
+    login: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One upstream address and how connections to it are made; equal ones share connections."""
 
@@ -108,6 +124,7 @@ class Endpoint:
     protocol: Protocol
     connect_timeout: int
     credential: Credential | None
+    proxy: ForwardProxy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +185,14 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """Somebody who may use a route, by a key of Thruway's own."""
+
+    id: str
+    key: SecretValue
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One accepted PassthroughRoute. Branches are tried in order."""
 
@@ -175,6 +200,8 @@ class Route:
     hostnames: tuple[str, ...]
     methods: tuple[str, ...]
     branches: tuple[Branch, ...]
+    clients: tuple[Client, ...] | None = None
+    """Who may use the route; None: everybody."""
 
 
 @dataclass(frozen=True, slots=True)

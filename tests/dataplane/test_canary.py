@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,12 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CLIENT_KEY = "sk-client-canary-4fQ8wZr1Lk0pXv6TnY3b"
-"""The client's own key: worthless to Thruway, so it has no business in a log either."""
+"""What clients send: worthless to Thruway, or a key of its own. No business of a log either way."""
 
 
-@pytest.fixture
-def up(openai_upstream: OpenAIUpstream) -> Iterator[ThruwayUp]:
+@pytest.fixture(params=["the client's key is worthless", "the client's key is Thruway's"])
+def up(request: pytest.FixtureRequest, openai_upstream: OpenAIUpstream) -> Iterator[ThruwayUp]:
     environment = {"OPENAI_API_KEY": CANARY_KEY, "THRUWAY_UPSTREAM_URL": openai_upstream.url}
+    if request.param.endswith("Thruway's"):
+        environment["THRUWAY_API_KEY"] = CLIENT_KEY
     with thruway_up("--log-level", "debug", environment=environment) as up:
         yield up
 
@@ -51,24 +51,7 @@ def traffic(up: ThruwayUp) -> None:
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
             "Sec-WebSocket-Protocol": f"realtime, openai-insecure-api-key.{CLIENT_KEY}",
         }
-        assert client.get(f"{base}/models", headers=upgrade).status_code == 200
-
-
-def admin(folder: Path, path: str) -> str:
-    connection = http.client.HTTPConnection("envoy")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    try:
-        connection.sock.connect(str(folder / "admin.sock"))
-        connection.request("GET", path)
-        return connection.getresponse().read().decode(errors="replace")
-    finally:
-        connection.close()
-
-
-def folder_of(up: ThruwayUp) -> Path:
-    (envoy,) = up.children()["envoy"]
-    command = Path(f"/proc/{envoy}/cmdline").read_bytes().split(b"\0")
-    return Path(os.fsdecode(command[command.index(b"--config-path") + 1])).parent
+        assert client.get(f"{base}/no-websocket-here", headers=upgrade).status_code == 404
 
 
 def test_the_key_is_found_nowhere_but_at_the_upstream(
@@ -76,7 +59,7 @@ def test_the_key_is_found_nowhere_but_at_the_upstream(
 ) -> None:
     traffic(up)
     up.wait_for_call(path="/nowhere")
-    folder = folder_of(up)
+    folder = up.run_folder
     places = {
         f"{what} of {kind} {pid}": Path(f"/proc/{pid}/{what}").read_bytes().decode(errors="replace")
         for kind, pids in up.children().items()
@@ -84,7 +67,7 @@ def test_the_key_is_found_nowhere_but_at_the_upstream(
         for what in ("cmdline", "environ", "comm")
     }
     places |= {
-        f"Envoy's {path}": admin(folder, path)
+        f"Envoy's {path}": up.admin(path)
         for path in ("/config_dump?include_eds", "/clusters", "/stats", "/certs", "/server_info")
     }
     assert "openai-passthrough" in places["Envoy's /config_dump?include_eds"]

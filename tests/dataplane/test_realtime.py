@@ -140,7 +140,7 @@ async def browser(thruway: Address, model: str) -> AsyncIterator[aiohttp.ClientW
         session.ws_connect(
             url,
             protocols=["realtime", KEY_SUBPROTOCOL],
-            origin="https://app.example",
+            origin="http://localhost:3000",
             max_msg_size=0,
         ) as socket,
     ):
@@ -161,7 +161,7 @@ def test_a_browsers_key_never_reaches_the_upstream(
     handshake = openai_upstream.wait_for_request(model)
     assert handshake.subprotocols == ["realtime"]
     assert handshake.values("Authorization") == [f"Bearer {CANARY_KEY}"]
-    assert handshake.values("Origin") == ["https://app.example"]
+    assert handshake.values("Origin") == ["http://localhost:3000"]
     assert CLIENT_KEY not in str(handshake.headers)
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,6 +18,7 @@ from thruway_testing.up import ThruwayUp, thruway_up, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CREDENTIAL = {"secretKeyRef": {"name": "openai", "key": "KEY"}}
 
@@ -40,12 +40,6 @@ def up(folder: Path) -> Iterator[ThruwayUp]:
 
 def status(up: ThruwayUp, path: str) -> int:
     return httpx.get(f"{up.url}{path}", trust_env=False).status_code
-
-
-def run_folder(up: ThruwayUp) -> Path:
-    (envoy,) = up.children()["envoy"]
-    command = Path(f"/proc/{envoy}/cmdline").read_bytes().split(b"\0")
-    return Path(os.fsdecode(command[command.index(b"--config-path") + 1])).parent
 
 
 def serving(folder: Path) -> int:
@@ -180,7 +174,7 @@ def test_kill_9_of_an_extproc_worker_under_load_costs_no_request(up: ThruwayUp) 
             assert len(workers) == 2
             os.kill(workers[round_ % 2], signal.SIGKILL)
             up.wait_for(r"extproc-\d ended \(killed by SIGKILL\)", count=round_)
-            wait_until(lambda: serving(run_folder(up)) == 2, "two workers again")
+            wait_until(lambda: serving(up.run_folder) == 2, "two workers again")
         seen = load.done
         wait_until(lambda: load.done > seen + 100, "traffic")
     assert load.failures == []

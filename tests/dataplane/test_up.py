@@ -59,12 +59,6 @@ def everything_of(up: ThruwayUp) -> list[int]:
     return pids
 
 
-def run_folder_of(up: ThruwayUp) -> Path:
-    (envoy,) = up.children()["envoy"]
-    command = Path(f"/proc/{envoy}/cmdline").read_bytes().split(b"\0")
-    return Path(os.fsdecode(command[command.index(b"--config-path") + 1])).parent
-
-
 @pytest.fixture
 def demonstration() -> Iterator[ThruwayUp]:
     with thruway_up() as up:
@@ -151,7 +145,7 @@ def test_without_a_key_but_with_an_upstream_the_clients_own_key_passes(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_every_process(number: signal.Signals) -> None:
     with thruway_up() as up:
-        pids, folder = everything_of(up), run_folder_of(up)
+        pids, folder = everything_of(up), up.run_folder
         assert up.finish(number) == 0
         wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}")
         assert not folder.exists()
@@ -160,7 +154,7 @@ def test_a_signal_ends_every_process(number: signal.Signals) -> None:
 
 def test_nothing_stays_behind_after_kill_9() -> None:
     with thruway_up() as up:
-        pids, folder = everything_of(up), run_folder_of(up)
+        pids, folder = everything_of(up), up.run_folder
         up.process.kill()
         up.process.wait()
         wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}")

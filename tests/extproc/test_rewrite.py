@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from thruway_extproc.rewrite import Mutation, RewriteError, join_path, loggable, rewrite
-from thruway_extproc.rule import KEY_SUBPROTOCOL, Rule
+from thruway_extproc.rule import KEPT_ASIDE, KEY_SUBPROTOCOL, Rule
 
 PLAIN = Rule(strip="/openai_passthrough", base="", version="/v1", authority="api.openai.com")
 CANARY = "sk-canary-4Yq"
@@ -326,6 +326,41 @@ def test_no_key_survives_in_subprotocols(offers: list[str]) -> None:
     if "sec-websocket-protocol" not in [*mutation.remove, *dict(mutation.set)]:
         left += "".join(offers)
     assert CANARY.lower() not in left.lower()
+
+
+PROTO, REFERER = KEPT_ASIDE["x-forwarded-proto"], KEPT_ASIDE["referer"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "changes", "overwritten", "removed"),
+    [
+        # Envoy's own word goes, the client's comes back.
+        ((("x-forwarded-proto", "http"),), {}, [], ("x-forwarded-proto",)),
+        ((("x-forwarded-proto", "a"), (PROTO, "b")), {}, [("x-forwarded-proto", "b")], ()),
+        ((("x-forwarded-proto", "http"), (PROTO, "http")), {}, [], ()),
+        (((REFERER, "/a"),), {}, [("referer", "/a")], ()),
+        ((("referer", "http://a/"), (REFERER, "http://a/")), {}, [], ()),
+        # What a rule says of them holds.
+        (((REFERER, "/a"),), {"headers_remove": ("referer",)}, [], ("referer",)),
+        (((REFERER, "/a"),), {"headers_only": ("accept",)}, [], (REFERER,)),
+        (((REFERER, "/a"),), {"headers_only": ("referer",)}, [("referer", "/a")], (REFERER,)),
+        (
+            (("x-forwarded-proto", "http"),),
+            {"headers_set": (("x-forwarded-proto", "wss"),)},
+            [("x-forwarded-proto", "wss")],
+            ("x-forwarded-proto",),
+        ),
+    ],
+)  # fmt: skip
+def test_what_envoy_writes_over_or_drops_is_put_back(
+    sent: tuple[tuple[str, str], ...],
+    changes: dict[str, tuple[()]],
+    overwritten: list[tuple[str, str]],
+    removed: tuple[str, ...],
+) -> None:
+    mutation = run("/openai_passthrough", replace(PLAIN, **changes), *sent)  # type: ignore[arg-type]
+    assert headers_of(mutation) == overwritten
+    assert mutation.remove == removed
 
 
 @pytest.mark.parametrize(

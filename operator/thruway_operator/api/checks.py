@@ -14,7 +14,13 @@ from thruway_extproc.rule import CREDENTIAL_HEADERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_header_removed", "check_header_written", "check_names_a_key", "check_unique"]
+__all__ = [
+    "check_header_removed",
+    "check_header_written",
+    "check_names_a_key",
+    "check_unique",
+    "looks_like_a_key",
+]
 
 # RFC 9110, 7.6.1, and RFC 9112; Envoy manages them for each connection.
 _HOP_BY_HOP = frozenset(
@@ -68,6 +74,11 @@ def check_names_a_key(name: str) -> str:
             "looks like an API key itself: put the key into a Secret, and name its entry here"
         )
     return name
+
+
+def looks_like_a_key(text: str) -> bool:
+    """Tell whether the text is, or holds, what well-known APIs give out as a key."""
+    return _LOOKS_LIKE_A_KEY.search(text) is not None
 
 
 def check_unique(names: list[str], key: Callable[[str], str]) -> list[str]:

@@ -6,16 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thruway_operator.api.checks import looks_like_a_key
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import ValidationError
 
-__all__ = ["Problem", "field_name", "problems"]
+__all__ = ["Problem", "field_name", "problems", "shown_name"]
 
 Location = tuple[str | int, ...]
 
-_WORD = re.compile(r"[A-Za-z_]{1,40}")
+_WORD = re.compile(r"[A-Za-z_]{1,40}|[0-9]{1,4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,13 @@ def field_name(location: Sequence[str | int]) -> str:
         word = part if _WORD.fullmatch(part) else "(a name that is no word)"
         text += f".{word}" if text else word
     return text
+
+
+def shown_name(name: str) -> str:
+    """Return a name as it may be shown: not if it is, or holds, what looks like an API key."""
+    if looks_like_a_key(name) or len(name) > 253 or not name.isprintable():
+        return "(a name that is not shown)"
+    return name
 
 
 # What a field's pattern means, in words; the field's own name picks it.

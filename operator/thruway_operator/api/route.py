@@ -50,6 +50,7 @@ __all__ = [
     "SecretRef",
     "Timeouts",
     "Upstream",
+    "UpstreamProxy",
     "UpstreamTls",
 ]
 
@@ -104,6 +105,21 @@ class UpstreamTls(Model):
     )
 
 
+class UpstreamProxy(Model):
+    """The forward proxy that leads to an upstream."""
+
+    url: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        description=(
+            "http:// or https:// URL of the proxy, without path and user info, such as "
+            'http://proxy.corp.example:3128. "": none, whatever the default is.'
+        ),
+    )
+    secret_key_ref: KeyRef | None = Field(
+        default=None,
+        description="The Secret's key that holds `user:password` for the proxy. Unset: no login.",
+    )
+
+
 class Upstream(Model):
     """The API that a route leads to."""
 
@@ -125,6 +141,13 @@ class Upstream(Model):
     protocol: Literal["Auto", "HTTP1", "HTTP2"] = Field(
         default="Auto",
         description="Auto: by ALPN over https://, HTTP/1.1 over http://.",
+    )
+    proxy: UpstreamProxy | None = Field(
+        default=None,
+        description=(
+            "Forward proxy to reach the upstream through. Unset: on a laptop as HTTPS_PROXY, "
+            "HTTP_PROXY and NO_PROXY say, otherwise none."
+        ),
     )
 
 

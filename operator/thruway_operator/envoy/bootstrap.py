@@ -19,6 +19,11 @@ from thruway_extproc import rule
 from thruway_operator.envoy.clusters import NO_LIMIT
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import EXT_PROC_CLUSTER, XDS_CLUSTER
+from thruway_operator.envoy.tunnel import (
+    internal_listeners,
+    render_gate_cluster,
+    render_tunnel_listeners,
+)
 from thruway_operator.envoy.wire import ads, duration, packed
 
 __all__ = ["ProxyOptions", "render_bootstrap"]
@@ -49,8 +54,10 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
         ),
         admin=bootstrap.Admin(address=_pipe(options.admin_socket)),
         static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[render_listener(options.addresses)], clusters=[extproc, xds]
+            listeners=[render_listener(options.addresses), *render_tunnel_listeners()],
+            clusters=[extproc, xds, render_gate_cluster()],
         ),
+        bootstrap_extensions=[internal_listeners()],
         dynamic_resources=bootstrap.BootstrapDynamicResources(
             ads_config=core.ApiConfigSource(
                 api_type=core.ApiConfigSourceApiType.DELTA_GRPC,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.route import v3 as route_pb
 
-from thruway_operator.envoy.clusters import authority_secret, cluster_name, render_cluster
+from thruway_operator.envoy.clusters import (
+    authority_secret,
+    cluster_name,
+    credential_secret,
+    login_secret,
+    proxy_cluster_name,
+    render_cluster,
+    render_proxy_cluster,
+    tunnels,
+)
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.routes import clusters_of, first_routes, last_routes, render_routes
 from thruway_operator.envoy.secrets import render_authority, render_credential
@@ -43,10 +52,14 @@ def render_fragments(config: ir.Config, system_ca: str) -> dict[str, Fragment]:
     return {route.id: _fragment(route, config, system_ca) for route in config.routes}
 
 
-def assemble(fragments: Sequence[Fragment]) -> Snapshot:
-    """Return the snapshot of these fragments; the same for any order of them."""
+def assemble(fragments: Sequence[Fragment], *, keep_browsers_out: bool = False) -> Snapshot:
+    """Return the snapshot of these fragments; the same for any order of them.
+
+    `keep_browsers_out` is for a proxy on loopback: web pages from elsewhere get 403.
+    """
     ordered = sorted(fragments, key=lambda fragment: fragment.id)
-    routes = Resource.of(ROUTE, ROUTE_CONFIG, _route_configuration(ordered))
+    body = _route_configuration(ordered, keep_browsers_out=keep_browsers_out)
+    routes = Resource.of(ROUTE, ROUTE_CONFIG, body)
     return {
         CLUSTER: _by_name(resource for fragment in ordered for resource in fragment.clusters),
         SECRET: _by_name(resource for fragment in ordered for resource in fragment.secrets),
@@ -63,15 +76,29 @@ def _fragment(route: ir.Route, config: ir.Config, system_ca: str) -> Fragment:
     secrets = {}
     for endpoint, _ in endpoints:
         if endpoint.credential:
-            name = endpoint.credential.secret
-            secrets[name] = _credential(name, config.secrets[name])
+            name = credential_secret(endpoint, endpoint.credential)
+            secrets[name] = _credential(name, config.secrets[endpoint.credential.secret])
         if endpoint.tls:
             name = authority_secret(endpoint.tls.ca)
             pem = config.authorities[endpoint.tls.ca] if endpoint.tls.ca else system_ca
             secrets[name] = _authority(name, pem)
+        if proxy := endpoint.proxy:
+            if proxy.login:
+                name = login_secret(proxy)
+                secrets[name] = _credential(name, config.secrets[proxy.login])
+            if proxy.secure:
+                secrets[authority_secret("")] = _authority(authority_secret(""), system_ca)
+    proxies = {
+        (endpoint.proxy, endpoint.connect_timeout): None
+        for endpoint, upgrades in endpoints
+        if endpoint.proxy and tunnels(endpoint, upgrades=upgrades)
+    }
     return Fragment(
         id=route.id,
-        clusters=tuple(_cluster(endpoint, upgrades) for endpoint, upgrades in endpoints),
+        clusters=(
+            *(_proxy(proxy, connect_timeout) for proxy, connect_timeout in proxies),
+            *(_cluster(endpoint, upgrades) for endpoint, upgrades in endpoints),
+        ),
         secrets=tuple(secrets.values()),
         routes=_share(route),
     )
@@ -88,6 +115,12 @@ def _cluster(endpoint: ir.Endpoint, upgrades: bool) -> Resource:
     return Resource.of(CLUSTER, name, render_cluster(endpoint, upgrades=upgrades))
 
 
+@lru_cache(maxsize=1024)
+def _proxy(proxy: ir.ForwardProxy, connect_timeout: int) -> Resource:
+    name = proxy_cluster_name(proxy, connect_timeout)
+    return Resource.of(CLUSTER, name, render_proxy_cluster(proxy, connect_timeout))
+
+
 @lru_cache(maxsize=16384)
 def _credential(name: str, value: ir.SecretValue) -> Resource:
     return Resource.of(SECRET, name, render_credential(name, value.reveal()))
@@ -98,22 +131,26 @@ def _authority(name: str, pem: str) -> Resource:
     return Resource.of(SECRET, name, render_authority(name, pem))
 
 
-@lru_cache(maxsize=1)
-def _frame() -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    return tuple(first_routes()), tuple(last_routes())
+@lru_cache(maxsize=1024)
+def _frame(domain: str, *, keep_browsers_out: bool) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    first = first_routes(domain, keep_browsers_out=keep_browsers_out)
+    return tuple(first), tuple(last_routes())
 
 
-def _route_configuration(fragments: Sequence[Fragment]) -> bytes:
+def _route_configuration(fragments: Sequence[Fragment], *, keep_browsers_out: bool) -> bytes:
     shares = [fragment.routes for fragment in fragments if isinstance(fragment.routes, RouteShare)]
     domains = sorted({name for share in shares for name in share.hostnames} | {"*"})
     # A client may or may not name the port; hostnames are compared without it.
     head = route_pb.RouteConfiguration(name=ROUTE_CONFIG, ignore_port_in_host_matching=True)
-    hosts = ((_VIRTUAL_HOSTS, _virtual_host(domain, shares)) for domain in domains)
+    hosts = (
+        (_VIRTUAL_HOSTS, _virtual_host(domain, shares, keep_browsers_out=keep_browsers_out))
+        for domain in domains
+    )
     return bytes(head) + joined(hosts)
 
 
-def _virtual_host(domain: str, shares: Sequence[RouteShare]) -> bytes:
-    first, last = _frame()
+def _virtual_host(domain: str, shares: Sequence[RouteShare], *, keep_browsers_out: bool) -> bytes:
+    first, last = _frame(domain, keep_browsers_out=keep_browsers_out)
     routes = [
         route
         for share in shares

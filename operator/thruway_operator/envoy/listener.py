@@ -15,25 +15,32 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.listener import v3 as listener
 from envoy_data_plane.envoy.config.rbac import v3 as rbac
 from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
+from envoy_data_plane.envoy.extensions.filters.http.api_key_auth import v3 as api_key_auth
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
 from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as rbac_filter
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import (
+    v3 as early_mutation,
+)
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
 from envoy_data_plane.envoy.type import v3 as type_pb
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct
 
-from thruway_extproc.rule import CREDENTIAL_HEADERS
+from thruway_extproc.rule import CREDENTIAL_HEADERS, KEPT_ASIDE, KEY_HEADER
 from thruway_operator.envoy.names import (
+    CLIENT_AUTH_FILTER,
     EXT_PROC_CLUSTER,
     EXT_PROC_FILTER,
     GUARD_FILTER,
+    KEY_FILTER,
     METADATA,
     ROUTE_CONFIG,
 )
-from thruway_operator.envoy.replies import local_reply_config
-from thruway_operator.envoy.wire import ads, duration, packed
+from thruway_operator.envoy.replies import CODE_IN_LOG, local_reply_config
+from thruway_operator.envoy.wire import ads, as_sent, duration, packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +60,7 @@ ACCESS_LOG = {
     "raw_path": "%PATH(NQ)%",
     "protocol": "%PROTOCOL%",
     "route": "%ROUTE_NAME%",
+    "client": f"%DYNAMIC_METADATA({METADATA}:client)%",
     "status": "%RESPONSE_CODE%",
     "details": "%RESPONSE_CODE_DETAILS%",
     "flags": "%RESPONSE_FLAGS%",
@@ -63,7 +71,7 @@ ACCESS_LOG = {
     "upstream_host": "%UPSTREAM_HOST%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "upstream_request_id": "%RESP(X-REQUEST-ID)%",
-    "code": f"%METADATA(ROUTE:{METADATA}:code)%",
+    "code": CODE_IN_LOG,
     "user_agent": "%REQ(USER-AGENT)%",
 }
 
@@ -101,6 +109,10 @@ def _connection_manager() -> hcm.HttpConnectionManager:
         rds=hcm.Rds(route_config_name=ROUTE_CONFIG, config_source=ads()),
         use_remote_address=True,
         skip_xff_append=True,
+        forward_client_cert_details=(
+            hcm.HttpConnectionManagerForwardClientCertDetails.ALWAYS_FORWARD_ONLY
+        ),
+        early_header_mutation_extensions=[_first_mutations()],
         generate_request_id=False,
         preserve_external_request_id=True,
         server_header_transformation=(
@@ -128,7 +140,15 @@ def _connection_manager() -> hcm.HttpConnectionManager:
                 core.HttpProtocolOptionsHeadersWithUnderscoresAction.ALLOW
             ),
         ),
-        http_protocol_options=core.Http1ProtocolOptions(enable_trailers=True),
+        http_protocol_options=core.Http1ProtocolOptions(
+            enable_trailers=True,
+            accept_http_10=True,
+            default_host_for_http_10="localhost",
+            allow_custom_methods=True,
+            header_key_format=as_sent(),
+            # A server may ignore what it is asked to upgrade to (RFC 9110, 7.8); Envoy answers 403.
+            ignore_http_11_upgrade=[_anything_but("websocket")],
+        ),
         http2_protocol_options=core.Http2ProtocolOptions(
             max_concurrent_streams=256,
             initial_stream_window_size=1 << 20,
@@ -138,13 +158,49 @@ def _connection_manager() -> hcm.HttpConnectionManager:
                 interval=duration(30_000), timeout=duration(10_000)
             ),
         ),
-        # Off here and on in the routes that lead to an HTTP/1.1 cluster.
+        # On for all, so that a route that refuses gives its own answer to a handshake too. What
+        # cannot carry a WebSocket never gets one: see routes.needs_twin. CONNECT has one route
+        # alone, which refuses it.
         upgrade_configs=[
-            hcm.HttpConnectionManagerUpgradeConfig(upgrade_type="websocket", enabled=False)
+            hcm.HttpConnectionManagerUpgradeConfig(upgrade_type=upgrade)
+            for upgrade in ("websocket", "CONNECT")
         ],
         local_reply_config=local_reply_config(),
         access_log=[_access_log()],
-        http_filters=[_ext_proc(), _guard(), _router()],
+        http_filters=[_key(), _client_auth(), _ext_proc(), _guard(), _router()],
+    )
+
+
+def _anything_but(word: str) -> matcher.StringMatcher:
+    # RE2 has no negation: the texts that part from the word at its first letter, its second, …
+    parting = [f"{word[:i]}([^{letter}{letter.upper()}].*)?" for i, letter in enumerate(word)]
+    pattern = "|".join([*parting, f"{word}.+"])
+    return matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=f"(?i)({pattern})"))
+
+
+def _first_mutations() -> core.TypedExtensionConfig:
+    # Names that steer Envoy or Thruway are not the client's to use. What Envoy is about to write
+    # over or to drop is kept aside, and extproc puts it back.
+    own = mutation.HeaderMutationRemoveOnMatch
+    mutations = [
+        *(
+            mutation.HeaderMutation(
+                remove_on_match=own(key_matcher=matcher.StringMatcher(prefix=prefix))
+            )
+            for prefix in ("x-envoy-", "x-thruway-")
+        ),
+        *(
+            mutation.HeaderMutation(
+                append=core.HeaderValueOption(
+                    header=core.HeaderValue(key=aside, value=f"%REQ({name})%")
+                )
+            )
+            for name, aside in KEPT_ASIDE.items()
+        ),
+    ]
+    return core.TypedExtensionConfig(
+        name="envoy.http.early_header_mutation.header_mutation",
+        typed_config=packed(early_mutation.HeaderMutation(mutations=mutations)),
     )
 
 
@@ -154,6 +210,20 @@ def _access_log() -> accesslog.AccessLog:
         log_format=core.SubstitutionFormatString(json_format=Struct.from_dict(ACCESS_LOG))
     )
     return accesslog.AccessLog(name="envoy.access_loggers.stdout", typed_config=packed(line))
+
+
+def _key() -> hcm.HttpFilter:
+    # Takes a key out of the WebSocket subprotocols; off until a route turns it on.
+    return hcm.HttpFilter(
+        name=KEY_FILTER, disabled=True, typed_config=packed(header_mutation.HeaderMutation())
+    )
+
+
+def _client_auth() -> hcm.HttpFilter:
+    # Off until a route turns it on with its clients' keys.
+    return hcm.HttpFilter(
+        name=CLIENT_AUTH_FILTER, disabled=True, typed_config=packed(api_key_auth.ApiKeyAuth())
+    )
 
 
 def _ext_proc() -> hcm.HttpFilter:
@@ -185,7 +255,7 @@ def _ext_proc() -> hcm.HttpFilter:
             disallowed_headers=matcher.ListStringMatcher(
                 patterns=[
                     matcher.StringMatcher(exact=name, ignore_case=True)
-                    for name in CREDENTIAL_HEADERS
+                    for name in (*CREDENTIAL_HEADERS, KEY_HEADER)
                 ]
             )
         ),

@@ -1,12 +1,17 @@
 """Names that the static listener and the dynamic routes have to agree on."""
 
 __all__ = [
+    "CLIENT_AUTH_FILTER",
     "EXT_PROC_CLUSTER",
     "EXT_PROC_FILTER",
     "GUARD_FILTER",
+    "KEY_FILTER",
     "METADATA",
     "ROUTE_CONFIG",
     "SYSTEM_CA",
+    "TUNNEL_GATE",
+    "TUNNEL_LISTENER",
+    "TUNNEL_METADATA",
     "XDS_CLUSTER",
 ]
 
@@ -14,8 +19,14 @@ EXT_PROC_CLUSTER = "thruway-extproc"
 XDS_CLUSTER = "thruway-xds"
 EXT_PROC_FILTER = "thruway.ext_proc"
 GUARD_FILTER = "thruway.guard"
+KEY_FILTER = "thruway.key"
+CLIENT_AUTH_FILTER = "thruway.client_auth"
 ROUTE_CONFIG = "thruway"
 METADATA = "thruway"
 """Namespace of our metadata: the guard's, the access log's, and a refusing route's `code`."""
 SYSTEM_CA = "ca/system"
 """The SDS name of the CA bundle for upstreams that name none."""
+TUNNEL_LISTENER = "thruway-tunnel"
+TUNNEL_GATE = "thruway-tunnel-gate"
+TUNNEL_METADATA = "thruway.tunnel"
+"""Namespace of the metadata that tells the tunnel's listener where to."""

@@ -11,9 +11,11 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_pr
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Struct, Value
 
-from thruway_extproc.rule import METADATA_KEY, encode
+from thruway_extproc.rule import CLIENT_HEADER, KEPT_ASIDE, KEY_HEADER, METADATA_KEY, encode
 from thruway_operator import ir
-from thruway_operator.envoy.clusters import cluster_name
+from thruway_operator.envoy.browsers import refuse_foreign_pages
+from thruway_operator.envoy.clientauth import client_auth_filters
+from thruway_operator.envoy.clusters import cluster_name, tunnels
 from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA
 from thruway_operator.envoy.wire import duration, escaped, packed, plain_text
 
@@ -22,8 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["clusters_of", "first_routes", "last_routes", "needs_twin", "render_routes"]
 
-# Envoy adds these to what it forwards; Thruway adds nothing.
-_ADDED_BY_ENVOY = ("x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms")
+# Our own filters, and Envoy, add these to what they forward; Thruway adds nothing.
+_ADDED_HERE = (
+    CLIENT_HEADER,
+    KEY_HEADER,
+    *KEPT_ASIDE.values(),
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-envoy-expected-rq-timeout-ms",
+)
 
 _APPEND = core.HeaderValueOptionHeaderAppendAction
 _METHOD = ":method"
@@ -52,25 +61,64 @@ def last_routes() -> list[bytes]:
     return [bytes(_refusing("", route_pb.RouteMatch(prefix="/"), refusal))]
 
 
-def first_routes() -> list[bytes]:
-    """Return what refuses paths that could climb out of a route, before any route is tried."""
+def first_routes(domain: str, *, keep_browsers_out: bool) -> list[bytes]:
+    """Return what is refused in the virtual host of this domain, before any route is tried."""
+    refused = refuse_foreign_pages(domain) if keep_browsers_out else []
+    pages = (bytes(_refusing("", *pair)) for pair in refused)
+    return [_tunnels(), _two_hosts(), _dot_segments(), *pages]
+
+
+def _tunnels() -> bytes:
+    # No other route matches CONNECT; without any, filters would run without their settings.
+    refusal = ir.Refusal(
+        405,
+        "connect_not_supported",
+        "This is no forward proxy: take it out of HTTP_PROXY and HTTPS_PROXY, and make it the base "
+        "URL of the SDK.",
+    )
+    match = route_pb.RouteMatch(connect_matcher=route_pb.RouteMatchConnectMatcher())
+    route = _refusing("", match, refusal)
+    # RFC 9110, 15.5.6: a 405 says what is allowed.
+    route.response_headers_to_add = [
+        _header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+    ]
+    return bytes(route)
+
+
+def _two_hosts() -> bytes:
+    # RFC 9112, 3.2: 400. Envoy joins them by a comma, which no host name has.
+    refusal = ir.Refusal(
+        400,
+        "malformed_request",
+        "The request names more than one Host. Send the one that is meant.",
+    )
+    headers = [
+        route_pb.HeaderMatcher(name=":authority", string_match=matcher.StringMatcher(contains=","))
+    ]
+    return bytes(_refusing("", route_pb.RouteMatch(prefix="/", headers=headers), refusal))
+
+
+def _dot_segments() -> bytes:
+    # A path that could climb out of a route.
     refusal = ir.Refusal(
         400,
         "path_has_dot_segments",
         "The path holds a `.` or `..` segment, plain or escaped. Send the path that is meant.",
     )
-    dots = r"(?i)[^?]*(/|\\|%2f|%5c)(\.|%2e){1,2}((/|\\|%2f|%5c|;).*)?"
+    dots = r"(?i)[^?]*(/|\\|%2f|%5c)(\.|%2e){1,2}((/|\\|%2f|%5c|;|%3b).*)?"
     match = route_pb.RouteMatch(safe_regex=matcher.RegexMatcher(regex=dots))
-    return [bytes(_refusing("", match, refusal))]
+    return bytes(_refusing("", match, refusal))
 
 
 def needs_twin(endpoint: ir.Endpoint) -> bool:
-    """Tell whether WebSocket needs a cluster of its own: the upstream may be spoken to by HTTP/2.
+    """Tell whether WebSocket needs a cluster of its own.
 
-    Envoy sends extended CONNECT there, which APIs refuse.
+    By HTTP/2 Envoy sends extended CONNECT, which APIs refuse; and requests in absolute form are the
+    forward proxy's, which knows of no WebSocket.
     """
     auto = endpoint.protocol is ir.Protocol.AUTO and endpoint.tls is not None
-    return auto or endpoint.protocol is ir.Protocol.HTTP2
+    absolute = endpoint.proxy is not None and not tunnels(endpoint)
+    return auto or absolute or endpoint.protocol is ir.Protocol.HTTP2
 
 
 def clusters_of(route: ir.Route) -> list[tuple[ir.Endpoint, bool]]:
@@ -99,6 +147,7 @@ def _forwarding(
     route: ir.Route, branch: ir.Branch, match: ir.Match, target: ir.Target
 ) -> list[route_pb.Route]:
     name = _name(route, branch)
+    auth = client_auth_filters(route.clients)
     plain = _path(match)
     if route.methods:
         plain.headers = [_one_of(_METHOD, route.methods)]
@@ -106,8 +155,8 @@ def _forwarding(
     if needs_twin(target.endpoint):
         upgrade = _path(match)
         upgrade.headers = [*plain.headers, _upgrades_to_websocket()]
-        routes.append(_forward(name, upgrade, target, upgrades=True))
-    routes.append(_forward(name, plain, target, upgrades=not needs_twin(target.endpoint)))
+        routes.append(_forward(name, upgrade, target, auth, upgrades=True))
+    routes.append(_forward(name, plain, target, auth, upgrades=not needs_twin(target.endpoint)))
     if route.methods:
         refusal = ir.Refusal(
             405,
@@ -121,7 +170,12 @@ def _forwarding(
 
 
 def _forward(
-    name: str, match: route_pb.RouteMatch, target: ir.Target, *, upgrades: bool
+    name: str,
+    match: route_pb.RouteMatch,
+    target: ir.Target,
+    auth: dict[str, Any],
+    *,
+    upgrades: bool,
 ) -> route_pb.Route:
     twin = upgrades and needs_twin(target.endpoint)
     action = route_pb.RouteAction(
@@ -140,13 +194,13 @@ def _forward(
         name=name,
         match=match,
         route=action,
-        request_headers_to_remove=[*_ADDED_BY_ENVOY, *target.client_headers_removed],
+        request_headers_to_remove=[*_ADDED_HERE, *target.client_headers_removed],
         response_headers_to_remove=list(rules.remove),
         response_headers_to_add=[
             *(_header(key, value) for key, value in rules.set),
             *(_header(key, value, append=True) for key, value in rules.add),
         ],
-        typed_per_filter_config={EXT_PROC_FILTER: _rule(target)},
+        typed_per_filter_config={EXT_PROC_FILTER: _rule(target), **auth},
     )
 
 

@@ -6,6 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case import (
+    v3 as preserve_case,
+)
 from envoy_data_plane.google.protobuf import Any
 
 if TYPE_CHECKING:
@@ -13,12 +16,22 @@ if TYPE_CHECKING:
 
     from betterproto2 import Message
 
-__all__ = ["ads", "duration", "escaped", "joined", "packed", "plain_text"]
+__all__ = ["ads", "as_sent", "duration", "escaped", "joined", "packed", "plain_text"]
 
 
 def packed(message: Message) -> Any:
     """Return a message as `google.protobuf.Any`."""
     return Any.pack(message)
+
+
+def as_sent() -> core.Http1ProtocolOptionsHeaderKeyFormat:
+    """Return what keeps, in HTTP/1, the case of header names and the words after a status."""
+    config = preserve_case.PreserveCaseFormatterConfig(forward_reason_phrase=True)
+    return core.Http1ProtocolOptionsHeaderKeyFormat(
+        stateful_formatter=core.TypedExtensionConfig(
+            name="envoy.http.stateful_header_formatters.preserve_case", typed_config=packed(config)
+        )
+    )
 
 
 def duration(milliseconds: int) -> timedelta:

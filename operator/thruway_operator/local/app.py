@@ -38,14 +38,20 @@ from thruway_operator.local.proxy import (
     until_ready,
     write_bootstrap,
 )
+from thruway_operator.local.setting import Setting
+from thruway_operator.local.tunnels import TunnelTroubles, proxies_used
 from thruway_operator.local.view import route_rows
+from thruway_operator.sources.clients import API_KEY, client_keys
 from thruway_operator.sources.environment import (
     KEY,
-    UPSTREAM_URL,
+    NATIVE_KEY,
+    NATIVE_URL,
     environment_resources,
+    needs_demonstration,
     secret_environment,
 )
 from thruway_operator.sources.files import FileSource, Reading, SourceError
+from thruway_operator.sources.proxies import environment_proxies, proxy_warnings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -114,6 +120,7 @@ class _Up:
             json=not terminal,
             redactor=self._redactor,
         )
+        self._troubles = TunnelTroubles(self._notice.warn)
         self._failed = asyncio.Event()
         self._ready = False
         self._down_since: float | None = None
@@ -123,11 +130,18 @@ class _Up:
     async def run(self) -> None:
         system_ca = system_authorities(self._environment)
         addresses = listen_addresses(self._options.bind, self._options.port)
+        setting = Setting(
+            tuple(addresses),
+            tuple(client_keys(self._environment)),
+            environment_proxies(self._environment),
+        )
+        if setting.keys and self._environment.get(NATIVE_URL) and not self._options.files:
+            _require_native_key(self._environment)
         async with contextlib.AsyncExitStack() as stack:
             resources, source, demonstration = await self._resources(stack)
             guard = stack.enter_context(Guard())
             folder = stack.enter_context(run_folder(guard))
-            feed = Feed(system_ca, self._notice, self._redactor)
+            feed = Feed(setting, system_ca, self._notice, self._redactor)
             xds = feed.xds
             translation = self._first(feed, resources, source)
             bootstrap, proxy = write_bootstrap(folder, addresses, self._options.workers)
@@ -140,7 +154,7 @@ class _Up:
             await self._start(supervisor, bootstrap, proxy)
             if not await self._come_up(supervisor):
                 return
-            self._greet(addresses, resources, translation, demonstration)
+            self._greet(setting, resources, translation, demonstration)
             async with self._following(feed, source):
                 await self._stop.wait()
             await supervisor.stop({ENVOY: 2.0})
@@ -153,7 +167,7 @@ class _Up:
             reading = source.read()
             return reading.resources, (source, reading), None
         demonstration = None
-        if not (self._environment.get(KEY) or self._environment.get(UPSTREAM_URL)):
+        if needs_demonstration(self._environment):
             demonstration = await stack.enter_async_context(demo_upstream())
         resources = environment_resources(self._environment, demonstration or "")
         return resources, None, demonstration
@@ -193,7 +207,7 @@ class _Up:
             ENVOY,
             envoy_command(bootstrap, level),
             env=environment,
-            on_stdout_line=self._calls,
+            on_stdout_line=self._on_output,
             on_stderr_line=lambda line: self._log(ENVOY, line),
         )
 
@@ -211,14 +225,14 @@ class _Up:
 
     def _greet(
         self,
-        addresses: list[tuple[str, int]],
+        setting: Setting,
         resources: Resources,
         translation: Translation,
         demonstration: str | None,
     ) -> None:
-        port = addresses[0][1]
-        hosts = [host for host, _ in addresses]
-        loopback = all(host in ("127.0.0.1", "::1") for host in hosts)
+        port = setting.addresses[0][1]
+        hosts = [host for host, _ in setting.addresses]
+        loopback = set(hosts) <= {"127.0.0.1", "::1"}
         shown = "localhost" if loopback else hosts[0] if ":" not in hosts[0] else f"[{hosts[0]}]"
         base = f"http://{shown}:{port}"
         rows = route_rows(resources, translation, demonstration)
@@ -231,12 +245,12 @@ class _Up:
                 f"{KEY} is not set: this is a DEMONSTRATION with made-up answers. Set {KEY} and "
                 "start again to reach OpenAI."
             )
-        elif not self._options.files and not self._environment.get(KEY):
+        elif not self._options.files and not self._environment.get(KEY) and not setting.keys:
             self._notice.warn(f"{KEY} is not set: the clients' own keys pass on to the upstream.")
-        if not loopback:
-            self._notice.warn(
-                f"Listening on {', '.join(hosts)}: whoever reaches this address can use your key."
-            )
+        for sentence in proxy_warnings(self._environment):
+            self._notice.warn(sentence)
+        for proxy, upstreams in proxies_used(translation).items():
+            self._notice.info(f"Through the proxy {proxy}: {', '.join(upstreams)}.")
         self._notice.info(f"Thruway is ready on {base} (Ctrl-C ends it).")
 
     @contextlib.asynccontextmanager
@@ -254,6 +268,10 @@ class _Up:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def _on_output(self, line: bytes) -> None:
+        if not self._troubles(line):
+            self._calls(line)
 
     def _log(self, name: str, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
@@ -285,3 +303,11 @@ class _Up:
         if self._down_since is not None:
             self._down_since = None
             self._notice.info(f"envoy is back after {time.monotonic() - since:.1f} s.")
+
+
+def _require_native_key(environment: Mapping[str, str]) -> None:
+    if not environment.get(NATIVE_KEY):
+        raise UpError(
+            f"with {API_KEY} or --api-key the clients' keys are Thruway's and pass nowhere, so "
+            f"{NATIVE_URL} needs a key of its own: set {NATIVE_KEY}"
+        )

@@ -25,7 +25,8 @@ __all__ = ["Call", "CallPrinter", "parse_call", "render_json", "render_text"]
 _LIMIT = 2000  # characters kept of anything a client chose
 _TEXT_LIMIT = 200  # and of those shown on a terminal
 _LOG_LIMIT = 1000
-_UPSTREAM_ANSWERED = "via_upstream"  # Envoy's response code details
+# Envoy's response code details
+_UPSTREAM_ANSWERED = ("via_upstream", "upstream_reset_after_response_started")
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _COLORS = {1: "\x1b[36m", 2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
 _NO_STATUS = "\x1b[35m"  # the client left before there was one
@@ -43,6 +44,7 @@ class Call:
     method: str | None
     path: str | None
     route: str | None
+    client: str | None
     status: int | None
     upstream_status: int | None
     duration_ms: int | None
@@ -52,6 +54,8 @@ class Call:
     request_id: str | None
     code: str | None
     flags: str | None
+    details: str | None
+    """Envoy's words for what happened, where there is a code."""
 
 
 def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
@@ -76,8 +80,9 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         method=text("method"),
         path=text("path", "raw_path"),
         route=text("route"),
+        client=text("client"),
         status=status,
-        upstream_status=status if entry.get("details") == _UPSTREAM_ANSWERED else None,
+        upstream_status=status if _from_upstream(status, entry.get("details")) else None,
         duration_ms=_whole(entry.get("duration_ms")),
         upstream_ms=_whole(entry.get("upstream_ms")),
         bytes_in=_whole(entry.get("bytes_received")),
@@ -85,7 +90,14 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         request_id=text("request_id", "upstream_request_id"),
         code=text("code"),
         flags=text("flags"),
+        details=text("details") if text("code") else None,
     )
+
+
+def _from_upstream(status: int | None, details: object) -> bool:
+    # Also where the answer was cut off later; and none of ours is below 400.
+    answered = isinstance(details, str) and details.startswith(_UPSTREAM_ANSWERED)
+    return answered or (status is not None and status < 400)
 
 
 def _whole(value: Any) -> int | None:  # noqa: ANN401 (whatever JSON held)
@@ -121,7 +133,7 @@ def render_text(call: Call, *, color: bool = False, zone: tzinfo | None = None) 
         f"{_cut(call.method):<4} {_cut(call.path)}",
         _cut(call.route),
         f"{_color_of(call.status)}{status}{_RESET}" if color else status,
-        answered if call.upstream_status else f"{answered} ({_why(call)})",
+        answered if call.upstream_status and not call.code else f"{answered} ({_why(call)})",
         _milliseconds(call.duration_ms),
         f"in {_size(call.bytes_in)}",
         f"out {_size(call.bytes_out)}",
@@ -135,7 +147,7 @@ def _cut(text: str | None) -> str:
 
 
 def _why(call: Call) -> str:
-    """Why Thruway answered and not the upstream: its own code, or Envoy's response flags."""
+    """Why the upstream did not answer, or not to the end: our code and Envoy's response flags."""
     return " ".join(filter(None, (call.code, call.flags)))[:_TEXT_LIMIT] or "answered by Thruway"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thruway_operator.envoy.fragments import assemble, render_fragments
@@ -12,6 +13,7 @@ from thruway_operator.xds import XdsServer
 
 if TYPE_CHECKING:
     from thruway_operator.local.console import Notice, Redactor
+    from thruway_operator.local.setting import Setting
     from thruway_operator.sources.files import FileSource, Reading
     from thruway_operator.translate import Resources
 
@@ -28,8 +30,15 @@ file that is being written is not read half-way."""
 class Feed:
     """Publishes the routes, and says what is wrong with them, each thing once."""
 
-    def __init__(self, system_ca: str, notice: Notice, redactor: Redactor) -> None:
-        self.xds = XdsServer(assemble, group_of=lambda _: GROUP, on_change=self._proxy_changed)
+    def __init__(
+        self, setting: Setting, system_ca: str, notice: Notice, redactor: Redactor
+    ) -> None:
+        self.xds = XdsServer(
+            partial(assemble, keep_browsers_out=setting.loopback),
+            group_of=lambda _: GROUP,
+            on_change=self._proxy_changed,
+        )
+        self._setting = setting
         self._system_ca = system_ca
         self._notice = notice
         self._redactor = redactor
@@ -39,8 +48,10 @@ class Feed:
 
     def publish(self, resources: Resources) -> Translation:
         """Translate and publish; nothing is said."""
-        translation = translate(resources)
-        for secret in translation.config.secrets.values():
+        translation = translate(self._setting.apply(resources))
+        config = translation.config
+        keys = [client.key for route in config.routes for client in route.clients or ()]
+        for secret in (*config.secrets.values(), *keys):
             self._redactor.register(secret.reveal())
         self.xds.publish(GROUP, render_fragments(translation.config, self._system_ca))
         self._translation = translation

@@ -24,16 +24,16 @@ def route_rows(
     `demonstration` is the URL of the built-in upstream where that is in use.
     """
     rows: list[RouteRow] = []
+    private = {route.id for route in translation.config.routes if route.clients is not None}
     for route in resources.routes:
         if not translation.verdicts[route.id].accepted.status:
             continue
         spec = route.spec
         url = spec.upstream.url or (PRESETS[spec.provider].url if spec.provider else "")
-        rows.append(
-            RouteRow(
-                spec.path, url, _credential(resources, route, spec.credential, url, demonstration)
-            )
-        )
+        credential = _credential(resources, route, spec.credential, url, demonstration)
+        if spec.credential is None and route.id in private:
+            credential = "none: the client's is Thruway's"
+        rows.append(RouteRow(spec.path, url, credential))
         for override in spec.overrides:
             target = override.upstream.url or ""
             credential = _credential(resources, route, override.credential, target, demonstration)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from thruway_operator.api.problems import shown_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -23,6 +25,16 @@ class SourceProblem:
     file: str
     line: int
     message: str
+    field: str = ""
+    """The place in the user's words, such as `spec.path`; the message may begin with it."""
+    subject: str = ""
+    """The resource's name, if the message begins with it."""
+
+    @property
+    def reason(self) -> str:
+        """The message without subject and field."""
+        text = self.message.removeprefix(f"{self.subject}: ")
+        return text.removeprefix(f"{self.field}: ").removeprefix(f"{self.field} ")
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
@@ -44,9 +56,11 @@ class Document:
             place = place[:-1]
         return self.lines.get(place, 0)
 
-    def problem(self, location: Sequence[str | int], message: str) -> SourceProblem:
+    def problem(
+        self, location: Sequence[str | int], message: str, *, field: str = "", subject: str = ""
+    ) -> SourceProblem:
         """Return a problem at a place of this document."""
-        return SourceProblem(self.file, self.line(location), message)
+        return SourceProblem(self.file, self.line(location), message, field, subject)
 
 
 _MOST_NODES = 100_000
@@ -142,7 +156,7 @@ def _walk(
             inner = (*place, str(key.value))
             line = key.start_mark.line + 1
             if inner in lines:
-                yield line, f"{key.value} stands twice in one mapping: keep one"
+                yield line, f"{shown_name(key.value)} stands twice in one mapping: keep one"
                 continue
             lines[inner] = line
             yield from _walk(value, inner, lines)

@@ -14,17 +14,31 @@ from thruway_operator.translate.verdict import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KEY", "NATIVE_URL", "UPSTREAM_URL", "environment_resources", "secret_environment"]
+__all__ = [
+    "KEY",
+    "NATIVE_KEY",
+    "NATIVE_URL",
+    "UPSTREAM_URL",
+    "environment_resources",
+    "needs_demonstration",
+    "secret_environment",
+]
 
 KEY = "OPENAI_API_KEY"
 UPSTREAM_URL = "THRUWAY_UPSTREAM_URL"  # not OPENAI_BASE_URL: that one leads clients to Thruway
 NATIVE_URL = "THRUWAY_NATIVE_URL"
+NATIVE_KEY = "THRUWAY_NATIVE_API_KEY"
 _LONGEST = 1024  # characters, as of upstream.url
 
 
 def secret_environment(environment: Mapping[str, str]) -> dict[str, SecretValue]:
     """Return the environment as a place to look credentials up; empty variables count as unset."""
     return {name: SecretValue(value) for name, value in environment.items() if value.strip()}
+
+
+def needs_demonstration(environment: Mapping[str, str]) -> bool:
+    """Tell whether neither a key nor an upstream is set."""
+    return not any(environment.get(name, "").strip() for name in (KEY, UPSTREAM_URL))
 
 
 def environment_resources(environment: Mapping[str, str], demonstration: str) -> Resources:
@@ -44,7 +58,10 @@ def environment_resources(environment: Mapping[str, str], demonstration: str) ->
         spec["credential"] = {"secretKeyRef": {"name": "openai", "key": KEY}}
     legacy = dict(spec)
     if native:
-        legacy["overrides"] = [{"path": "/v1/responses", "upstream": {"url": native}}]
+        override: dict[str, Any] = {"path": "/v1/responses", "upstream": {"url": native}}
+        if environment.get(NATIVE_KEY, "").strip():
+            override["credential"] = {"secretKeyRef": {"name": "native", "key": NATIVE_KEY}}
+        legacy["overrides"] = [override]
     routes = (
         _route("openai-passthrough", {**spec, "path": "/openai_passthrough"}),
         _route("openai", {**legacy, "path": "/openai"}),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from thruway_operator.sources.documents import SourceProblem, parse_documents
-from thruway_operator.sources.manifests import Manifests, Placed, read_manifests
+from thruway_operator.sources.manifests import Manifests, Origin, Placed, read_manifests
 from thruway_operator.translate.resources import ObjectKey, Resources
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from thruway_operator.ir import SecretValue
 
-__all__ = ["FileSource", "Reading", "SourceError"]
+__all__ = ["STANDARD_INPUT", "FileSource", "Reading", "SourceError"]
+
+STANDARD_INPUT = Path("-")
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _LARGEST = 4 * 1024 * 1024  # bytes; the API server takes 1.5 MiB
@@ -38,25 +40,31 @@ class Reading:
     warnings: list[SourceProblem]
     routes: dict[str, Placed] = field(repr=False)
     """Where each route was read, by its id."""
+    origins: dict[tuple[str, ObjectKey], Origin] = field(repr=False, default_factory=dict)
+    """Where each Secret and ConfigMap was read, by its kind and key."""
 
 
 class FileSource:
     """Reads the files and the folders (their `*.yaml`, `*.yml` and `*.json`, not below) given."""
 
     def __init__(
-        self, paths: Sequence[Path], environment: Mapping[str, SecretValue] | None
+        self,
+        paths: Sequence[Path],
+        environment: Mapping[str, SecretValue] | None,
+        *,
+        standard_input: str | None = None,
     ) -> None:
-        """Check that the paths are there.
+        """Check that the paths are there; `-` stands for `standard_input`, if that is given.
 
         Raises:
             SourceError: a path does not exist or is neither file nor folder.
         """
         for path in paths:
-            if not path.exists():
-                raise SourceError(f"{path} does not exist: check the path after -f")
-            if not path.is_file() and not path.is_dir():
-                raise SourceError(f"{path} is neither a file nor a folder")
+            if path == STANDARD_INPUT and standard_input is not None:
+                continue
+            _check_path(path)
         self._paths = tuple(paths)
+        self._standard_input = standard_input
         self._environment = environment
         self._good: dict[Path, Manifests] = {}
         self._broken: dict[Path, list[SourceProblem]] = {}
@@ -82,7 +90,7 @@ class FileSource:
         found: dict[Path, None] = {}
         for path in self._paths:
             if not path.is_dir():
-                if path.exists():
+                if path.exists() or path == STANDARD_INPUT:
                     found[path] = None
                 continue
             found.update(dict.fromkeys(self._inside(path)))
@@ -95,6 +103,9 @@ class FileSource:
             return [file for file in self._read if file.parent == folder]
 
     def _read_file(self, file: Path) -> None:
+        if file == STANDARD_INPUT and self._standard_input is not None:
+            self._take(file, self._standard_input, "<stdin>")
+            return
         try:
             if file.stat().st_size > _LARGEST:
                 raise ValueError(f"is larger than {_LARGEST >> 20} MiB")
@@ -108,7 +119,10 @@ class FileSource:
             why = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
             self._broken[file] = [SourceProblem(str(file), 0, why)]
             return
-        documents, problems = parse_documents(text, str(file))
+        self._take(file, text, str(file))
+
+    def _take(self, file: Path, text: str, name: str) -> None:
+        documents, problems = parse_documents(text, name)
         manifests = read_manifests(documents)
         problems += manifests.problems
         if problems:
@@ -124,6 +138,7 @@ class FileSource:
         for file in files:
             manifests = self._good.get(file, Manifests())
             merged.warnings += manifests.warnings
+            merged.origins = manifests.origins | merged.origins
             for placed in manifests.routes:
                 name = f"{placed.namespace}/{placed.name}"
                 if name in routes:
@@ -140,7 +155,19 @@ class FileSource:
             config_maps=merged.config_maps,
             environment=self._environment,
         )
-        return Reading(resources, problems, merged.warnings, routes)
+        return Reading(resources, problems, merged.warnings, routes, merged.origins)
+
+
+def _check_path(path: Path) -> None:
+    try:
+        there, usable = path.exists(), path.is_file() or path.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        shown = f"{str(path)[:200]}…" if len(str(path)) > 200 else str(path)
+        raise SourceError(f"{shown} cannot be read: {error.strerror}") from None
+    if not there:
+        raise SourceError(f"{path} does not exist: check the path after -f")
+    if not usable:
+        raise SourceError(f"{path} is neither a file nor a folder")
 
 
 def _is_manifest(path: Path) -> bool:
@@ -169,5 +196,7 @@ def _merge(
 
 def _twice(kind: str, name: str, second: Placed, first: Placed) -> SourceProblem:
     return second.document.problem(
-        ("metadata", "name"), f"{kind} {name} is in {first.document.file} too: keep one"
+        (*second.location, "metadata", "name"),
+        f"{kind} {name} is in {first.document.file} too: keep one",
+        field="metadata.name",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from thruway_operator.api.problems import problems
+from thruway_operator.api.problems import field_name, problems, shown_name
 from thruway_operator.api.route import API_VERSION, KIND, PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.ir import SecretValue
 
@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
     from thruway_operator.sources.documents import Document, SourceProblem
 
-__all__ = ["Manifests", "Placed", "read_manifests"]
+__all__ = ["Manifests", "Origin", "Placed", "read_manifests"]
 
 ObjectKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a Secret or ConfigMap was read."""
+
+    document: Document
+    location: tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,8 @@ class Placed:
     name: str
     spec: PassthroughRouteSpec
     document: Document
+    location: tuple[str | int, ...] = ()
+    """Where in the document it stands: not at its root in a `List`."""
 
     def resource(self, created: str) -> PassthroughRoute:
         """Return the route, with its place in the order in which conflicts are decided."""
@@ -45,15 +55,18 @@ class Manifests:
     routes: list[Placed] = field(default_factory=list)
     secrets: dict[ObjectKey, dict[str, SecretValue]] = field(default_factory=dict)
     config_maps: dict[ObjectKey, dict[str, str]] = field(default_factory=dict)
+    origins: dict[tuple[str, ObjectKey], Origin] = field(default_factory=dict)
+    """Of each Secret and ConfigMap, by its kind and key."""
     warnings: list[SourceProblem] = field(default_factory=list)
     problems: list[SourceProblem] = field(default_factory=list)
 
 
 class _Wrong(Exception):  # noqa: N818 - caught one level up
-    def __init__(self, location: tuple[str | int, ...], message: str) -> None:
+    def __init__(self, location: tuple[str | int, ...], message: str, subject: str = "") -> None:
         super().__init__(message)
         self.location = location
         self.message = message
+        self.subject = subject
 
 
 def read_manifests(documents: Iterable[Document]) -> Manifests:
@@ -65,7 +78,10 @@ def read_manifests(documents: Iterable[Document]) -> Manifests:
                 _read_one(document, location, data, manifests)
             except _Wrong as wrong:
                 place = (*location, *wrong.location)
-                manifests.problems.append(document.problem(place, wrong.message))
+                name = field_name(wrong.location)
+                manifests.problems.append(
+                    document.problem(place, wrong.message, field=name, subject=wrong.subject)
+                )
     manifests.problems.sort(key=lambda problem: problem.line)
     return manifests
 
@@ -95,13 +111,16 @@ def _read_one(
         raise _Wrong(("items",), "items of a List must be a list, with no List in it")
     elif kind == "Secret":
         _add(manifests.secrets, _key(data), _secret_data(data), kind)
+        manifests.origins[kind, _key(data)] = Origin(document, location)
     elif kind == "ConfigMap":
         _add(manifests.config_maps, _key(data), _config_map_data(data), kind)
+        manifests.origins[kind, _key(data)] = Origin(document, location)
     else:
         manifests.warnings.append(
             document.problem(
                 (*location, "kind"),
-                f"{kind} is left out: only {KIND}, Secret and ConfigMap are read",
+                f"{shown_name(kind)} is left out: only {KIND}, Secret and ConfigMap are read",
+                field="kind",
             )
         )
 
@@ -113,7 +132,7 @@ def _add(
     kind: str,
 ) -> None:
     if key in found:
-        raise _Wrong(("metadata", "name"), f"{kind} {key[1]} stands twice: keep one")
+        raise _Wrong(("metadata", "name"), f"{kind} {shown_name(key[1])} stands twice: keep one")
     found[key] = dict(data)
 
 
@@ -129,7 +148,8 @@ def _route(
     known = {"apiVersion", "kind", "metadata", "spec", "status"}
     unknown = sorted(str(key) for key in set(data) - known)
     if unknown:
-        raise _Wrong((unknown[0],), f"{unknown[0]} is not a known field: did you mean spec?")
+        shown = field_name((unknown[0],))
+        raise _Wrong((unknown[0],), f"{shown} is not a known field: did you mean spec?")
     namespace, name = _key(data)
     if "spec" not in data:
         raise _Wrong((), "spec is required")
@@ -140,11 +160,15 @@ def _route(
         part = "spec" if error.title == "PassthroughRouteSpec" else "metadata"
         found = problems(error, (part,))
         first, *more = found
+        shown = shown_name(name)
         manifests.problems += [
-            document.problem((*location, *item.location), f"{name}: {item}") for item in more
+            document.problem(
+                (*location, *item.location), f"{shown}: {item}", field=item.field, subject=shown
+            )
+            for item in more
         ]
-        raise _Wrong(first.location, f"{name}: {first}") from None
-    return Placed(namespace, name, spec, document)
+        raise _Wrong(first.location, f"{shown}: {first}", shown) from None
+    return Placed(namespace, name, spec, document, location)
 
 
 def _key(data: Mapping[str, Any]) -> ObjectKey:
@@ -168,7 +192,8 @@ def _secret_data(data: Mapping[str, Any]) -> dict[str, SecretValue]:
         except ValueError:  # not ASCII, not base64 or not UTF-8
             raise _Wrong(
                 ("data", key),
-                f"data.{key} is not base64 of text: encode it, or write it under stringData",
+                f"data.{shown_name(key)} is not base64 of text: encode it, or write it under "
+                "stringData",
             ) from None
         found[key] = SecretValue(decoded)
     for key, value in _texts(data, "stringData").items():
@@ -186,5 +211,6 @@ def _texts(data: Mapping[str, Any], part: str) -> dict[str, str]:
         raise _Wrong((part,), f"{part} must be a mapping")
     for key, value in entries.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise _Wrong((part, str(key)), f"{part}.{key} must be text; put it in quotes")
+            name = shown_name(str(key))
+            raise _Wrong((part, str(key)), f"{part}.{name} must be text; put it in quotes")
     return {key: value for key, value in entries.items() if isinstance(value, str)}

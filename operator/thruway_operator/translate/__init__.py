@@ -22,6 +22,9 @@ __all__ = ["Condition", "Resources", "Translation", "Verdict", "translate"]
 
 _ACCEPTED = Condition("Accepted", True, "Accepted", "The route is valid.")
 _RESOLVED = Condition("ResolvedRefs", True, "ResolvedRefs", "All references were found.")
+_NOT_LOOKED_UP = Condition(
+    "ResolvedRefs", None, "NotLookedUp", "The route is not accepted, so nothing was looked up."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def _verdict(
 ) -> Verdict:
     if refusal is not None:
         accepted = Condition("Accepted", False, refusal.reason, refusal.message)
-        return Verdict(route.id, route.generation, accepted, _RESOLVED)
+        return Verdict(route.id, route.generation, accepted, _NOT_LOOKED_UP)
     failures = translated.failures if translated else []
     resolved = _RESOLVED
     if failures:

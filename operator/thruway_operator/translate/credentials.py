@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from thruway_operator.ir import SecretValue
+from thruway_operator.ir import Client, SecretValue
 
 if TYPE_CHECKING:
-    from thruway_operator.api.route import CaCertificateRef, Credential
+    from thruway_operator.api.route import CaCertificateRef, Credential, KeyRef
     from thruway_operator.translate.resources import Resources
 
-__all__ = ["LookupFailed", "find_authority", "find_secret"]
+__all__ = ["LookupFailed", "find_authority", "find_clients", "find_key", "find_secret"]
 
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
@@ -34,7 +34,15 @@ def find_secret(resources: Resources, namespace: str, credential: Credential) ->
     Raises:
         LookupFailed: no such Secret or key, or a value that no header can carry.
     """
-    ref = credential.secret_key_ref
+    return find_key(resources, namespace, credential.secret_key_ref)
+
+
+def find_key(resources: Resources, namespace: str, ref: KeyRef) -> SecretValue:
+    """Return a key of a Secret, without white space at its ends.
+
+    Raises:
+        LookupFailed: no such Secret or key, or a value that no header can carry.
+    """
     data = resources.secrets.get((namespace, ref.name))
     found = (data or {}).get(ref.key)
     if found is None and resources.environment is not None:
@@ -53,6 +61,42 @@ def find_secret(resources: Resources, namespace: str, credential: Credential) ->
             "such as a line break: store the bare credential",
         )
     return SecretValue(value)
+
+
+def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Client, ...]:
+    """Return the clients of a Secret whose entries are client-id: key, sorted by id.
+
+    Raises:
+        LookupFailed: no such Secret, no entry, or a key that no client could send, or two alike.
+    """
+    data = resources.secrets.get((namespace, name))
+    if data is None:
+        raise LookupFailed(
+            "SecretNotFound",
+            f"there is no Secret {name} in namespace {namespace}: create it with an entry "
+            "client-id: key for each client",
+        )
+    clients: dict[str, Client] = {}
+    for entry in sorted(data):
+        key = data[entry].reveal().strip()
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise LookupFailed(
+                "SecretInvalid",
+                f"entry {entry} of Secret {name} holds no key that a client could send: use "
+                "printable ASCII characters without blanks",
+            )
+        if key in clients:
+            raise LookupFailed(
+                "SecretInvalid",
+                f"entries {clients[key].id} and {entry} of Secret {name} hold the same key: give "
+                "each client its own",
+            )
+        clients[key] = Client(entry, SecretValue(key))
+    if not clients:
+        raise LookupFailed(
+            "SecretEmpty", f"Secret {name} is empty: add an entry client-id: key for each client"
+        )
+    return tuple(clients.values())
 
 
 def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef) -> str:

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 from thruway_extproc.rule import CREDENTIAL_HEADERS, VERSION_SEGMENT, Rule, RuleError, encode
 from thruway_operator import ir
 from thruway_operator.api.types import milliseconds
-from thruway_operator.translate.credentials import LookupFailed, find_authority, find_secret
+from thruway_operator.translate.credentials import (
+    LookupFailed,
+    find_authority,
+    find_clients,
+    find_secret,
+)
 from thruway_operator.translate.overrides import check_unique, client_matches
 from thruway_operator.translate.presets import PRESETS, Preset
+from thruway_operator.translate.proxies import choose_proxy, find_login
 from thruway_operator.translate.upstream import Address, check_upstream, read_url
 from thruway_operator.translate.verdict import Refused
 
@@ -69,15 +75,66 @@ class _Translation:
 
     def run(self) -> Translated:
         _refuse_unbuilt(self._route)
+        self._check_client_auth()
         spec = self._spec
         branches = [*self._overrides(), self._main()]
+        clients = None
+        if self._authenticates:
+            try:
+                clients = self._clients()
+            except LookupFailed as failure:
+                # Without the keys nobody can be told from anybody: nobody is let in.
+                branches = [self._refusing(branch, failure) for branch in branches]
+                self._result.failures.append(failure)
         self._result.route = ir.Route(
             id=self._route.id,
             hostnames=tuple(sorted(set(spec.hostnames))),
             methods=tuple(sorted(set(spec.request.methods))),
             branches=tuple(branches),
+            clients=clients,
         )
         return self._result
+
+    @property
+    def _authenticates(self) -> bool:
+        return self._spec.client_auth.type == "APIKey"
+
+    def _check_client_auth(self) -> None:
+        auth = self._spec.client_auth
+        if auth.type == "None":
+            if auth.secret_ref is not None:
+                raise Refused(
+                    "Invalid",
+                    "spec.clientAuth.secretRef needs type APIKey: set it, or remove secretRef",
+                )
+            if not self._resources.open_to_all:
+                raise Refused(
+                    "ClientAuthRequired",
+                    "strangers can reach this proxy, so spec.clientAuth is required: set type "
+                    "APIKey with a secretRef, or start with --api-key",
+                )
+            return
+        if auth.secret_ref is None:
+            raise Refused(
+                "Invalid", "spec.clientAuth of type APIKey needs secretRef: name the keys' Secret"
+            )
+        for index, override in enumerate(self._spec.overrides):
+            if override.credential is None:
+                raise Refused(
+                    "Invalid",
+                    f"spec.overrides[{index}] needs a credential of its own: with "
+                    "clientAuth the client's key is Thruway's and passes nowhere",
+                )
+
+    def _clients(self) -> tuple[ir.Client, ...]:
+        ref = self._spec.client_auth.secret_ref
+        name = ref.name if ref else ""
+        return find_clients(self._resources, self._route.namespace, name)
+
+    def _refusing(self, branch: ir.Branch, failure: LookupFailed) -> ir.Branch:
+        message = f"Route {self._route.id}: {failure.message}."
+        refusal = ir.Refusal(503, "client_keys_missing", message)
+        return ir.Branch(branch.name, branch.matches, refusal)
 
     def _main(self) -> ir.Branch:
         upstream = self._spec.upstream
@@ -133,6 +190,14 @@ class _Translation:
     ) -> ir.Target | ir.Refusal:
         # What the route itself says comes first: it is refused or not, whatever it refers to.
         check_upstream(upstream, address, where)
+        namespace = self._route.namespace
+        chosen = choose_proxy(self._resources, namespace, upstream, address, where)
+        if (address.host.removesuffix("."), address.port) in self._resources.own_addresses:
+            raise Refused(
+                "Loop",
+                f"{where}.url leads back to this proxy itself, so a request would go round for "
+                "ever: name the API that is meant",
+            )
         injected = self._scheme(credential)
         rule = self._rule(address, version, injected)
         timeouts = self._spec.timeouts
@@ -142,6 +207,9 @@ class _Translation:
             if credential and injected:
                 value = find_secret(self._resources, self._route.namespace, credential)
                 self._result.secrets[injected.secret] = value
+            if chosen and chosen.login:
+                login = find_login(self._resources, namespace, chosen.login)
+                self._result.secrets[chosen.proxy.login] = login
         except LookupFailed as failure:
             self._result.failures.append(failure)
             code = "credential_missing" if failure.reason.startswith("Secret") else "ca_missing"
@@ -153,6 +221,7 @@ class _Translation:
             protocol=ir.Protocol(upstream.protocol),
             connect_timeout=connect_timeout,
             credential=injected,
+            proxy=chosen.proxy if chosen else None,
         )
         response = self._spec.response.headers
         return ir.Target(
@@ -204,14 +273,15 @@ class _Translation:
             name.lower() for name in headers.remove if name.lower() not in CREDENTIAL_HEADERS
         ]
         removed_query = list(query.remove)
-        if injected and self._preset.key_parameter:
+        if (injected or self._authenticates) and self._preset.key_parameter:
             removed_query.append(self._preset.key_parameter)
         rule = Rule(
             strip=self._spec.path,
             base=address.base,
             version=version,
             authority=address.authority,
-            drop_credentials=injected is not None,
+            drop_credentials=injected is not None or self._authenticates,
+            client_auth=self._authenticates,
             headers_set=_headers(headers.set),
             headers_add=_headers(headers.add),
             headers_remove=tuple(dict.fromkeys(removed)),
@@ -230,6 +300,8 @@ class _Translation:
         # extproc never sees these headers, so what the rules say of them is done by the proxy.
         if injected:
             return tuple(dict.fromkeys((*CREDENTIAL_HEADERS, injected.header)))
+        if self._authenticates:
+            return CREDENTIAL_HEADERS
         headers = self._spec.request.headers
         listed = {name.lower() for name in headers.forward_only}
         removed = {name.lower() for name in headers.remove}
@@ -250,7 +322,6 @@ class _Translation:
 def _refuse_unbuilt(route: PassthroughRoute) -> None:
     spec = route.spec
     unbuilt = {
-        "spec.clientAuth.type APIKey": spec.client_auth.type == "APIKey",
         "spec.engine Envoy": spec.engine == "Envoy",
         "spec.exposure Cluster": spec.exposure == "Cluster",
     }
@@ -259,10 +330,6 @@ def _refuse_unbuilt(route: PassthroughRoute) -> None:
             raise Refused(
                 "Unsupported", f"{name} is not available in this version yet: leave the field out"
             )
-    if spec.client_auth.secret_ref is not None:
-        raise Refused(
-            "Invalid", "spec.clientAuth.secretRef needs type APIKey: set it, or remove secretRef"
-        )
 
 
 def _refuse_touching(header: str, rules: RequestHeaderRules) -> None:

@@ -21,7 +21,8 @@ class Condition:
     """One condition as in the Kubernetes API conventions (without times, which status adds)."""
 
     type: str
-    status: bool
+    status: bool | None
+    """True, False, or None where it is unknown."""
     reason: str
     message: str
 
@@ -38,7 +39,7 @@ class Verdict:
     @property
     def good(self) -> bool:
         """Whether the route is served as its author meant it."""
-        return self.accepted.status and self.resolved_refs.status
+        return bool(self.accepted.status and self.resolved_refs.status)
 
     @property
     def complaints(self) -> list[Condition]:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["Refusal", "refusal_text"]
 
 _LIMIT: Final = 1000
-# Envoy prints the whole offending message ("goo.gle/debugproto" and its text format), which for RDS
-# is everybody's routes: megabytes, and none of one tenant's business.
-_DUMP: Final = re.compile(r"\s*goo\.gle/debugproto.*?(?:\n: |\Z)", re.DOTALL)
+# Envoy prints the whole offending message ("goo.gle/debugproto", or by chance "debugstr" or
+# "debugonly", and its text format), which for RDS is everybody's routes: megabytes, and none of one
+# tenant's business.
+_DUMP: Final = re.compile(r"\s*goo\.gle/debug\w+.*?(?:\n: |\Z)", re.DOTALL)
 _HARMLESS_FOR_SECRETS: Final = {"Failed to load trusted CA certificates from <inline>"}
 
 

@@ -62,6 +62,15 @@ def test_a_call_that_thruway_answered() -> None:
     )
 
 
+def test_an_answer_that_was_cut_off_has_the_upstreams_status_and_our_code() -> None:
+    details = "upstream_reset_after_response_started{protocol_error}"
+    line = entry(details=details, code="upstream_cut_off", flags="UPE")
+    assert "  200  upstream 200 (upstream_cut_off UPE)  " in printed(line)
+    assert json.loads(printed(line, json=True))["details"] == details
+    idle = entry(details="stream_idle_timeout", code="idle_timeout", flags="SI")
+    assert "  200  upstream 200 (idle_timeout SI)  " in printed(idle)
+
+
 def test_a_client_that_left_has_no_status() -> None:
     line = printed(entry(status=0, details="downstream_remote_disconnect", flags="DC"), color=True)
     assert "\x1b[35m—\x1b[0m  upstream — (DC)" in line
@@ -75,6 +84,7 @@ def test_json_has_the_same_and_the_time_in_utc() -> None:
         "method": "POST",
         "path": "/openai_passthrough/v1/files?limit=…&after=…&…",
         "route": "local/openai",
+        "client": None,
         "status": 200,
         "upstream_status": 200,
         "duration_ms": 1234,
@@ -84,6 +94,7 @@ def test_json_has_the_same_and_the_time_in_utc() -> None:
         "request_id": "req-1",
         "code": None,
         "flags": None,
+        "details": None,
     }
 
 

@@ -305,7 +305,7 @@ def test_a_rotated_secret_changes_the_secret_alone() -> None:
         for name, resource in of_type.items()
         if resource != snapshots[1][type_url][name]
     }
-    assert changed == {"default/s/k"}
+    assert changed == {"default/s/k@api.openai.com:443"}
 
 
 @pytest.mark.parametrize(

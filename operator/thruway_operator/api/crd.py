@@ -1,0 +1,274 @@
+"""The CustomResourceDefinition of `PassthroughRoute`, made from the model.
+
+pydantic's JSON schema is no structural schema: references, unions with null and
+`additionalProperties: false` are taken out. What patterns cannot say is said by CEL rules, which
+the API server evaluates; their estimated cost is bounded because every list and text has a limit.
+https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thruway_operator.api.route import API_VERSION, KIND, PassthroughRouteSpec
+from thruway_operator.api.rules import RULES, Rule
+
+__all__ = ["crd"]
+
+GROUP, VERSION = API_VERSION.split("/")
+PLURAL = "passthroughroutes"
+
+Schema = dict[str, Any]
+
+_DROPPED = ("title", "examples", "discriminator", "$defs", "additionalProperties")
+
+# Lists that are merged by the names of their items (server-side apply) and hold each once.
+_MAPS = {
+    ("HeaderRules", "set"): ["name"],
+    ("RequestHeaderRules", "set"): ["name"],
+    ("QueryRules", "default"): ["name"],
+    ("QueryRules", "set"): ["name"],
+    ("PassthroughRouteSpec", "overrides"): ["path", "match"],
+}
+# The names of an Override's upstream, required there and not elsewhere.
+_REQUIRED = {"OverrideUpstream": ["url"]}
+
+_STATUS_CONDITIONS = ("Accepted", "ResolvedRefs", "Programmed")
+
+
+def crd() -> Schema:
+    """Return the whole object, as `kubectl apply` takes it."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{PLURAL}.{GROUP}",
+            "labels": {"app.kubernetes.io/name": "thruway"},
+        },
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["ptr"],
+                "categories": ["thruway"],
+            },
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": _columns(),
+                    "schema": {"openAPIV3Schema": _root()},
+                }
+            ],
+        },
+    }
+
+
+def _columns() -> list[Schema]:
+    def condition(kind: str) -> str:
+        return f'.status.conditions[?(@.type=="{kind}")].status'
+
+    texts = {
+        "Path": (".spec.path", "Path on Thruway."),
+        "Upstream": (".status.upstream", "Where requests go."),
+        "Accepted": (condition("Accepted"), "Whether the route is valid."),
+        "Programmed": (condition("Programmed"), "Whether every proxy serves it."),
+    }
+    columns: list[Schema] = [
+        {"name": name, "type": "string", "jsonPath": path, "description": text}
+        for name, (path, text) in texts.items()
+    ]
+    return [
+        *columns,
+        {
+            "name": "Proxies",
+            "type": "integer",
+            "jsonPath": ".status.proxies.connected",
+            "description": "How many proxies are connected that serve the route.",
+        },
+        {
+            "name": "Reason",
+            "type": "string",
+            "jsonPath": '.status.conditions[?(@.type=="Accepted")].reason',
+            "description": "Why the route is accepted or not.",
+            "priority": 1,
+        },
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+
+
+def _root() -> Schema:
+    return {
+        "type": "object",
+        "description": "Lets clients call an API directly, below a path of Thruway's.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {
+                "type": "string",
+                "maxLength": 64,
+                "description": f"Version of the schema: {API_VERSION}.",
+            },
+            "kind": {"type": "string", "maxLength": 64, "description": KIND},
+            "metadata": {"type": "object"},
+            "spec": _spec(),
+            "status": _status(),
+        },
+    }
+
+
+def _spec() -> Schema:
+    schema = PassthroughRouteSpec.model_json_schema(by_alias=True)
+    spec = _structural(schema, schema.get("$defs", {}), PassthroughRouteSpec.__name__)
+    return {**spec, "description": "What the user asks for."}
+
+
+def _structural(schema: Schema, models: Schema, model: str) -> Schema:
+    """Return a schema without references and unions; `model` is the class it was made of."""
+    result = dict(schema)
+    if "$ref" in result:
+        model = result.pop("$ref").rsplit("/", 1)[1]
+        result = {**models[model], **result}
+    if "anyOf" in result:
+        kinds = [kind for kind in result.pop("anyOf") if kind.get("type") != "null"]
+        if len(kinds) != 1:
+            raise ValueError(f"a union in {model} cannot be expressed")
+        # An absent field means none; null is nothing that a user has to know.
+        return _structural({**kinds[0], **result}, models, model)
+    if "const" in result:
+        result["enum"] = [result.pop("const")]
+    for name in _DROPPED:
+        result.pop(name, None)
+    if result.get("default", "") in (None, []):
+        del result["default"]
+    if "description" in result:
+        result["description"] = " ".join(result["description"].split())
+    if "enum" in result:
+        result["maxLength"] = max(map(len, result["enum"]))
+    if "items" in result:
+        result["items"] = _structural(result["items"], models, "")
+    if "properties" in result:
+        _object(result, models, model)
+    if model in RULES and "properties" in result:
+        result["x-kubernetes-validations"] = [rule.schema() for rule in RULES[model]]
+    return result
+
+
+def _object(result: Schema, models: Schema, model: str) -> None:
+    properties: Schema = {}
+    for name, part in result["properties"].items():
+        field = _structural(part, models, "")
+        if field.get("type") == "array":
+            field |= _list_type(model, name, field)
+        rules = RULES.get(f"{model}.{name}", ())
+        _add_rules(field, rules)
+        _add_rules(field.get("items", {}), RULES.get(f"{model}.{name}[]", ()))
+        properties[name] = field
+    result["properties"] = properties
+    if model in _REQUIRED:
+        result["required"] = sorted({*result.get("required", []), *_REQUIRED[model]})
+
+
+def _add_rules(schema: Schema, rules: tuple[Rule, ...]) -> None:
+    if rules:
+        known = schema.get("x-kubernetes-validations", [])
+        schema["x-kubernetes-validations"] = [*known, *(rule.schema() for rule in rules)]
+
+
+def _list_type(model: str, name: str, field: Schema) -> Schema:
+    keys = _MAPS.get((model, name))
+    if keys:
+        return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys}
+    scalar = field["items"].get("type") == "string"
+    return {"x-kubernetes-list-type": "set" if scalar else "atomic"}
+
+
+def _status() -> Schema:
+    count = {"type": "integer", "format": "int32", "minimum": 0}
+    return {
+        "type": "object",
+        "description": "What became of the route; written by the operator.",
+        "properties": {
+            "observedGeneration": {
+                "type": "integer",
+                "format": "int64",
+                "minimum": 0,
+                "description": "The generation that the status is about.",
+            },
+            "url": {
+                "type": "string",
+                "maxLength": 2048,
+                "description": "Where clients reach the route.",
+            },
+            "upstream": {
+                "type": "string",
+                "maxLength": 1024,
+                "description": "Where requests go: upstream.url, or the provider's.",
+            },
+            "proxies": {
+                "type": "object",
+                "description": "The proxies that serve the route.",
+                "properties": {
+                    "connected": {**count, "description": "How many are connected."},
+                    "programmed": {**count, "description": "How many hold this generation."},
+                },
+            },
+            "conditions": _conditions(),
+        },
+    }
+
+
+def _conditions() -> Schema:
+    # As metav1.Condition.
+    reason = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+    text = {"type": "string"}
+    return {
+        "type": "array",
+        "maxItems": 8,
+        "description": f"{', '.join(_STATUS_CONDITIONS)}: each with a reason and a message.",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "One aspect of the route's state.",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {**text, "maxLength": 316, "description": "Which aspect."},
+                "status": {
+                    **text,
+                    "enum": ["True", "False", "Unknown"],
+                    "maxLength": 7,
+                    "description": "Whether it is so.",
+                },
+                "observedGeneration": {
+                    "type": "integer",
+                    "format": "int64",
+                    "minimum": 0,
+                    "description": "The generation that the condition is about.",
+                },
+                "lastTransitionTime": {
+                    **text,
+                    "format": "date-time",
+                    "maxLength": 64,
+                    "description": "When status changed last.",
+                },
+                "reason": {
+                    **text,
+                    "minLength": 1,
+                    "maxLength": 1024,
+                    "pattern": reason,
+                    "description": "Why, in one word.",
+                },
+                "message": {
+                    **text,
+                    "maxLength": 32768,
+                    "description": "Why, and what to do, in a sentence.",
+                },
+            },
+        },
+    }

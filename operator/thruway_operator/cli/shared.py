@@ -1,0 +1,105 @@
+"""What the commands have in common: options, and what becomes of what cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from thruway_operator.inspection.loading import Input
+    from thruway_operator.ir import SecretValue
+
+__all__ = ["Unusable", "as_json", "echo", "input_options", "loaded", "say"]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Unusable(click.UsageError):
+    """Arguments that cannot be used; the message is a sentence that repeats no value.
+
+    `whole`: there is nothing more about it in the help.
+    """
+
+    def __init__(
+        self, message: str, ctx: click.Context | None = None, *, whole: bool = False
+    ) -> None:
+        super().__init__(message, ctx)
+        self.whole = whole
+
+
+def input_options(function: F) -> F:
+    """Add `-f` and `--port`."""
+    files = click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help=(
+            "File or folder of PassthroughRoute, Secret and ConfigMap documents, or - for the "
+            "standard input; may be given several times. Without it: the environment's routes."
+        ),
+    )
+    port = click.option(
+        "--port",
+        default=4000,
+        show_default=True,
+        type=click.IntRange(1, 65535),
+        help="Port that `thruway up` serves on.",
+    )
+    return files(port(function))
+
+
+def loaded(files: tuple[Path, ...], port: int) -> Input:
+    """Read the files, or the environment.
+
+    Raises:
+        Unusable: a path or a variable cannot be used at all.
+    """
+    from thruway_operator.inspection.loading import LoadError, load
+    from thruway_operator.sources.files import STANDARD_INPUT
+
+    with _unusable(LoadError):
+        given = sys.stdin.buffer.read() if STANDARD_INPUT in files else None
+        return load(files, os.environ, port=port, standard_input=given)
+
+
+@contextlib.contextmanager
+def _unusable(*kinds: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kinds as error:
+        raise Unusable(str(error), whole=True) from None
+
+
+def echo(text: str, secrets: Iterable[SecretValue] = ()) -> None:
+    """Print text without these secrets."""
+    from thruway_operator.local.console import Redactor
+
+    redactor = Redactor()
+    for secret in secrets:
+        redactor.register(secret.reveal().strip())
+    click.echo(redactor.redact(text))
+
+
+def as_json(data: Any, secrets: Iterable[SecretValue] = ()) -> None:  # noqa: ANN401 - plain data
+    """Print plain data as JSON without these secrets."""
+    import json
+
+    from thruway_operator.inspection.shown import redacted
+
+    click.echo(json.dumps(redacted(data, secrets), indent=2, ensure_ascii=False))
+
+
+def say(command: str, sentence: str) -> None:
+    """Say on standard error what is wrong, in one line."""
+    from thruway_operator.inspection.findings import conceal
+
+    click.echo(f"{command}: {conceal(sentence)[:2000]}", err=True)

@@ -1,0 +1,112 @@
+"""`thruway up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+__all__ = ["up", "without_keys"]
+
+_API_KEY = "--api-key"
+_VARIABLE = "THRUWAY_API_KEY"
+
+
+@click.command()
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File or folder of PassthroughRoute and Secret documents; may be given several times.",
+)
+@click.option("--port", default=4000, show_default=True, help="Port to serve on; 0: a free one.")
+@click.option(
+    "--bind",
+    multiple=True,
+    metavar="ADDRESS",
+    help=(
+        "Address to serve on; may be given several times. Beyond loopback only with client "
+        "authentication.  [default: 127.0.0.1 and ::1]"
+    ),
+)
+@click.option(
+    _API_KEY,
+    "api_keys",
+    multiple=True,
+    metavar="KEY",
+    help=(
+        "Key of Thruway's own that clients have to send as their api_key; may be given several "
+        f"times. Better set {_VARIABLE}, which no list of processes shows."
+    ),
+)
+@click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Number of extproc processes.",
+)
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What Envoy and extproc tell of themselves.",
+)
+def up(  # noqa: PLR0917 - click passes them by name
+    files: tuple[Path, ...],
+    port: int,
+    bind: tuple[str, ...],
+    api_keys: tuple[str, ...],
+    workers: int,
+    log_level: str,
+) -> None:
+    """Serve passthrough routes on this machine.
+
+    Without -f: /openai_passthrough and the legacy /openai, with the key in OPENAI_API_KEY. A
+    secretKeyRef is looked up in the Secret documents given, then in the environment variable named
+    by its key. Without any key: a demonstration with made-up answers.
+
+    \b
+    THRUWAY_UPSTREAM_URL    another upstream than https://api.openai.com
+    THRUWAY_NATIVE_URL      where /openai sends /v1/responses
+    THRUWAY_NATIVE_API_KEY  the key for it; without it the client's own passes
+    THRUWAY_API_KEY         keys for clients, as --api-key, separated by commas
+    """
+    if api_keys:
+        _start_again_without(api_keys)
+    from thruway_operator.local.app import UpError, UpOptions, run
+
+    options = UpOptions(files, bind, port, workers, log_level)
+    try:
+        asyncio.run(run(options, os.environ))
+    except UpError as error:
+        for sentence in error.sentences:
+            click.echo(f"thruway up: {sentence}", err=True)
+        sys.exit(1)
+
+
+def without_keys(arguments: list[str]) -> list[str]:
+    """Return a command line without `--api-key KEY` and `--api-key=KEY`."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == _API_KEY:
+            skip = True
+        elif not argument.startswith(f"{_API_KEY}="):
+            kept.append(argument)
+    return kept
+
+
+def _start_again_without(api_keys: tuple[str, ...]) -> None:
+    """Replace this process by one whose command line, which everybody can read, holds no key."""
+    keys = ",".join([*filter(None, [os.environ.get(_VARIABLE, "")]), *api_keys])
+    command = [sys.executable, *without_keys(sys.argv)]
+    os.execve(sys.executable, command, {**os.environ, _VARIABLE: keys})  # noqa: S606 - no shell

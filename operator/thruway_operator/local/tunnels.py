@@ -1,0 +1,91 @@
+"""Why a tunnel through a forward proxy failed: from a line of Envoy's log to a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thruway_operator.translate import Translation
+
+__all__ = ["TunnelTroubles", "proxies_used", "trouble"]
+
+_ANSWERED = "via_upstream"  # Envoy's response code details
+_AGAIN = 10.0  # seconds until the same sentence is said again
+
+_ANSWERS = {
+    "403": "it does not allow this upstream; ask whoever runs it",
+    "405": "it opens no tunnels there; ask whoever runs it",
+    "407": "it wants another login, or one at all: as user:password@ in the variable, or by "
+    "`upstream.proxy.secretKeyRef`",
+    "502": "it does not reach the upstream",
+    "503": "it does not reach the upstream",
+    "504": "it does not reach the upstream",
+}
+
+
+def trouble(line: bytes) -> str | None:
+    """Return what a line of Envoy's output says of a tunnel that failed; None: it is another."""
+    if not line.startswith(b"{") or b'"tunnel"' not in line:
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or not {"tunnel", "cluster"} <= entry.keys():
+        return None
+    target, status = entry["tunnel"], str(entry.get("status"))
+    proxy = "/".join(str(entry["cluster"]).split("/")[1:-1])  # proxy/HOST:PORT/…
+    details = str(entry.get("details"))
+    if details == _ANSWERED:
+        why = _ANSWERS.get(status, "ask whoever runs it")
+        return f"The proxy {proxy} answered {status} to CONNECT {target}: {why}."
+    reason = str(entry.get("reason") or "")
+    return f"The proxy {proxy}, on the way to {target}, {_unreachable(details, reason)}."
+
+
+def _unreachable(details: str, reason: str) -> str:
+    if details.startswith("no_healthy_upstream"):
+        return "has a name that does not resolve: check it, and DNS"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return "has a certificate that is not trusted: put its CA into SSL_CERT_FILE"
+    if "TLS_error" in reason:
+        return "does not speak TLS there: check whether its URL is http:// or https://"
+    words = re.split("[:{|]", (reason or details).rstrip("}"))[-1].replace("_", " ").strip(" -")
+    return f"cannot be reached ({words}): check host and port of the proxy"
+
+
+class TunnelTroubles:
+    """Passes each sentence on, the same one at most every ten seconds."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: dict[str, float] = {}
+
+    def __call__(self, line: bytes) -> bool:
+        """Tell whether this line was one of a tunnel."""
+        sentence = trouble(line)
+        if sentence is None:
+            return False
+        now = time.monotonic()
+        self._said = {text: then for text, then in self._said.items() if now - then < _AGAIN}
+        if sentence not in self._said:
+            self._said[sentence] = now
+            self._say(sentence)
+        return True
+
+
+def proxies_used(translation: Translation) -> dict[str, list[str]]:
+    """Return for each proxy in use, as `host:port`, the upstreams behind it."""
+    used: dict[str, set[str]] = {}
+    for route in translation.config.routes:
+        for branch in route.branches:
+            endpoint = getattr(branch.outcome, "endpoint", None)
+            if endpoint and endpoint.proxy:
+                name = f"{endpoint.proxy.host}:{endpoint.proxy.port}"
+                used.setdefault(name, set()).add(endpoint.host)
+    return {name: sorted(hosts) for name, hosts in sorted(used.items())}

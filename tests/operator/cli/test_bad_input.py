@@ -1,0 +1,386 @@
+"""Bad input is generated: each answer is one sentence with place and remedy, and repeats no key."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from thruway_operator.api.crd import crd
+from thruway_testing.command import thruway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+
+CANARY = "sk-canary-bad-input-0123456789abcdef"
+WEIRD = "\U0001f600\u202e\x85\x9b[31m"
+HEAD = {"apiVersion": "thruway.dev/v1alpha1", "kind": "PassthroughRoute"}
+REF = {"name": "openai", "key": "KEY"}
+UPSTREAM = {
+    "url": "https://api.example.com/base",
+    "versionPrefix": "/v1",
+    "tls": {
+        "serverName": "api.example.com",
+        "minVersion": "TLSv1.3",
+        "caCertificateRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"},
+    },
+    "protocol": "HTTP1",
+    "proxy": {"url": "http://proxy.example:3128", "secretKeyRef": REF},
+}
+PAIRS = [{"name": "X-A", "value": "a"}]
+HEADERS = {"set": PAIRS, "add": PAIRS, "remove": ["X-B"]}
+CREDENTIAL = {"secretKeyRef": REF, "header": "X-Key", "prefix": "Key "}
+SPEC: dict[str, Any] = {
+    "path": "/all",
+    "hostnames": ["api.example.com"],
+    "provider": "openai",
+    "upstream": UPSTREAM,
+    "credential": CREDENTIAL,
+    "clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}},
+    "request": {
+        "methods": ["GET"],
+        "headers": {**HEADERS, "forwardOnly": ["X-C"]},
+        "query": {"default": PAIRS, "set": PAIRS, "remove": ["q"]},
+    },
+    "response": {"headers": HEADERS},
+    "overrides": [
+        {"path": "/v1/x", "match": "Exact", "upstream": UPSTREAM, "credential": CREDENTIAL}
+    ],
+    "timeouts": {"connect": "1s", "request": "1m", "idle": "1h"},
+    "retries": {"attempts": 2, "retryOn": ["ConnectFailure"]},
+    "engine": "ExtProc",
+    "exposure": "Namespace",
+}
+
+Steps = tuple[str | int, ...]
+
+
+@pytest.fixture(autouse=True)
+def no_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Envoy is asked elsewhere; here thousands of inputs are tried."""
+    monkeypatch.setattr("thruway_operator.inspection.checking.culprits", lambda *_: {})
+
+
+def is_said_well(result: Result) -> list[str]:
+    """One line for each thing, none too long, no traceback, no key, no control character."""
+    assert result.exit_code in (0, 1, 2)
+    assert CANARY not in result.output
+    assert CANARY[3:] not in result.output
+    assert "Traceback" not in result.output
+    lines = result.output.splitlines()
+    assert all(line.isprintable() for line in lines), lines
+    assert all(len(line) < 3000 for line in lines)
+    if result.exit_code == 2:
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("thruway")
+    return lines
+
+
+def schema_places(schema: dict[str, Any], place: Steps = ()) -> Iterator[tuple[Steps, Any]]:
+    yield place, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from schema_places(inner, (*place, name))
+    if "items" in schema:
+        yield from schema_places(schema["items"], (*place, 0))
+
+
+SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+PLACES = [(place, schema) for place, schema in schema_places(SCHEMA) if place]
+
+
+def value_at(place: Steps) -> Any:
+    value: Any = SPEC
+    for step in place:
+        value = value[step]
+    return value
+
+
+def document(place: Steps, change: Callable[[Any], Any]) -> str:
+    """A route with everything in it, and one place of it changed."""
+    spec = copy.deepcopy(json.loads(json.dumps(SPEC)))
+    holder: Any = spec
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = change(holder[place[-1]])
+    text = yaml.safe_dump({**HEAD, "metadata": {"name": "all"}, "spec": spec}, sort_keys=False)
+    assert isinstance(text, str)
+    return text
+
+
+def name_of(place: Steps) -> str:
+    return "spec" + "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in place)
+
+
+def checked(text: str) -> Result:
+    return thruway("check", "-f", "-", stdin=text)
+
+
+def line_of(text: str, place: Steps) -> set[int]:
+    """Where a place, or what holds it, can stand: the lines that name one of its steps."""
+    names = [step for step in place if isinstance(step, str)]
+    return {
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if any(re.match(rf"[ -]*{name}:", line) for name in names) or line.strip().startswith("-")
+    }
+
+
+def test_every_field_is_in_the_document() -> None:
+    """A field that is new in the model is tried as well."""
+    assert [place for place, _ in PLACES if value_at(place) is None] == []
+    errors = list(checked(document(("path",), str)).output.splitlines())
+    assert [line for line in errors if ": error: " in line] == []
+
+
+WRONG_TYPES: dict[str, list[Any]] = {
+    "string": [1, True, [], {}, ["x"], {"x": "y"}, 1.5],
+    "integer": ["1", 1.5, True, [], {}],
+    "array": ["x", 1, {}, True],
+    "object": ["x", 1, [], True, [{}]],
+}
+
+
+@pytest.mark.parametrize(("place", "schema"), PLACES, ids=[name_of(p) for p, _ in PLACES])
+def test_every_field_of_the_wrong_type(place: Steps, schema: dict[str, Any]) -> None:
+    for wrong in WRONG_TYPES[schema["type"]]:
+        text = document(place, lambda _, wrong=wrong: wrong)  # type: ignore[misc]
+        result = checked(text)
+        errors = [line for line in is_said_well(result) if ": error: " in line]
+        assert result.exit_code == 1, (wrong, result.output)
+        said = [line for line in errors if f": error: {name_of(place)}" in line]
+        assert said, (wrong, errors)
+        found = re.match(r"<stdin>:(\d+): ", said[0])
+        assert found
+        assert int(found[1]) in line_of(text, place)
+
+
+@pytest.mark.parametrize(("place", "schema"), PLACES, ids=[name_of(p) for p, _ in PLACES])
+def test_every_field_out_of_range(place: Steps, schema: dict[str, Any]) -> None:
+    """Too long, too large, not one of those listed; a key in its place."""
+    wrong: list[Any] = []
+    if schema["type"] == "string":
+        wrong = ["x" * (schema["maxLength"] + 1), "x" * 100_000]
+        if "enum" in schema or "pattern" in schema:
+            wrong.append(CANARY + "\n" + WEIRD)
+    elif schema["type"] == "integer":
+        wrong = [schema["minimum"] - 1, schema["maximum"] + 1, 10**30]
+    elif schema["type"] == "array":
+        wrong = [value_at(place) * (schema["maxItems"] + 1)]
+    for value in wrong:
+        result = checked(document(place, lambda _, value=value: value))  # type: ignore[misc]
+        lines = is_said_well(result)
+        assert result.exit_code == 1, (value, lines)
+        assert any(f": error: {name_of(place)}" in line for line in lines), lines
+
+
+@pytest.mark.parametrize(("place", "schema"), PLACES, ids=[name_of(p) for p, _ in PLACES])
+def test_every_field_empty_or_a_key(place: Steps, schema: dict[str, Any]) -> None:
+    """May be legal; what is said of it is said well, and a key is never repeated."""
+    empty: dict[str, Any] = {"string": "", "integer": 0, "array": [], "object": {}}
+    for value in (empty[schema["type"]], None, CANARY, [CANARY], {CANARY: CANARY}):
+        is_said_well(checked(document(place, lambda _, value=value: value)))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("place", [p for p, s in PLACES if s["type"] == "object"], ids=name_of)
+def test_an_unknown_sibling(place: Steps) -> None:
+    for name in ("nonsense", CANARY):
+        text = document(place, lambda old, name=name: {**old, name: CANARY})  # type: ignore[misc]
+        result = checked(text)
+        said = [line for line in is_said_well(result) if "is not a known field" in line]
+        assert (result.exit_code, len(said)) == (1, 1)
+        assert name_of(place) in said[0]
+        assert "check its spelling, or remove it" in said[0]
+
+
+OTHERS = [
+    {"kind": CANARY},
+    {CANARY: 1},
+    CANARY,
+    [CANARY],
+    {**HEAD, CANARY: CANARY, "metadata": {"name": "x"}, "spec": {}},
+    {**HEAD, "metadata": {"name": CANARY}, "spec": {"path": "x"}},
+    {**HEAD, "metadata": {"name": "x", "namespace": CANARY.upper()}, "spec": {"path": "/x"}},
+    {**HEAD, "metadata": CANARY, "spec": CANARY},
+    {**HEAD, "apiVersion": CANARY},
+    {"kind": "Secret", "metadata": {"name": "x"}, "data": {"KEY": CANARY}},
+    {"kind": "Secret", "metadata": {"name": "x"}, "data": {CANARY: CANARY}},
+    {"kind": "Secret", "metadata": {"name": "x"}, "stringData": {CANARY: 1}},
+    {"kind": "Secret", "metadata": {"name": CANARY}, "stringData": CANARY},
+    {"kind": "Secret", "metadata": {"name": CANARY}, "stringData": {"KEY": CANARY}},
+    {"kind": "ConfigMap", "metadata": {"name": CANARY}, "data": {CANARY: [CANARY]}},
+    {"kind": "List", "items": [{"kind": CANARY}, CANARY]},
+]
+
+
+@pytest.mark.parametrize("number", range(len(OTHERS)))
+@pytest.mark.parametrize("command", ["check", "translate", "explain"])
+def test_other_documents(number: int, command: str) -> None:
+    text = yaml.safe_dump(OTHERS[number])
+    request = ["GET", "/x"] if command == "explain" else []
+    is_said_well(thruway(command, *request, "-f", "-", stdin=text))
+    is_said_well(thruway(command, *request, "-f", "-", stdin=text * 2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"*{CANARY}",
+        f"&{CANARY} [",
+        f"!{CANARY} x",
+        f"a: {CANARY}\na: {CANARY}",
+        f"{CANARY}: 1\n{CANARY}: 2",
+        f"'{CANARY}",
+        f'"\\q{CANARY}"',
+        f"%{CANARY}\n--- x",
+        f"{{{CANARY}",
+        f"? [{CANARY}]\n: x",
+        "\x00",
+        "a: \t- b",
+        b"\xff\xfe" * 3,
+        b"\x80" + CANARY.encode(),
+        "- " * 5000,
+        "",
+        "---\n---\n",
+    ],
+    ids=range(17),
+)
+def test_what_is_no_document(text: str | bytes) -> None:
+    is_said_well(thruway("check", "-f", "-", stdin=text))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_text("#" * (5 << 20))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for name in ("large.yaml", "binary.yaml"):
+        result = thruway("check", "-f", str(tmp_path / name))
+        assert (result.exit_code, len(is_said_well(result))) == (1, 2)
+    for path in (
+        tmp_path / "none",
+        tmp_path / "loop.yaml",
+        tmp_path / CANARY,
+        "x" * 5000,
+        "\udcff",
+    ):
+        for command in (["check"], ["translate"], ["explain", "GET", "/"]):
+            result = thruway(*command, "-f", str(path))
+            assert (result.exit_code, len(is_said_well(result))) == (2, 1), result.output
+    assert thruway("check", "-f", "-", stdin=b"#" * (5 << 20)).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"THRUWAY_UPSTREAM_URL": CANARY},
+        {"THRUWAY_NATIVE_URL": f"http://u:{CANARY}@x"},
+        {"THRUWAY_API_KEY": "short"},
+        {"THRUWAY_API_KEY": f"{CANARY} {CANARY}"},
+        {"SSL_CERT_FILE": f"/{CANARY}"},
+        {"OPENAI_API_KEY": "\n"},
+        {"OPENAI_API_KEY": f"{CANARY}\n{CANARY}"},
+        {"HTTPS_PROXY": CANARY},
+        {"HTTPS_PROXY": f"http://u:{CANARY}@proxy:1"},
+    ],
+    ids=range(9),
+)
+@pytest.mark.parametrize("command", ["check", "translate", "explain"])
+def test_bad_environments(environment: dict[str, str], command: str) -> None:
+    request = ["GET", "/x"] if command == "explain" else []
+    is_said_well(thruway(command, *request, environment=environment))
+
+
+OPTIONS = {
+    "check": ("-f", "--file", "--port", "-o", "--output"),
+    "translate": ("-f", "--port", "--rules", "--ir", "--envoy"),
+    "explain": ("-f", "--port", "-H", "--header", "-o", "GET", "/openai/x"),
+    "completion": ("bash", "zsh"),
+}
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            "",
+            "-",
+            "--",
+            "-1",
+            "0",
+            "65536",
+            "4000",
+            "json",
+            "text",
+            "1e3",
+            " ",
+            "é",
+            "\n",
+            "x" * 9999,
+        ]
+    ),
+    st.just(CANARY),
+    st.just(f"--{CANARY}"),
+    st.just(f"-{CANARY}"),
+    st.just(f"--port={CANARY}"),
+    st.just(f"--output={CANARY}"),
+    st.just(f"--rules={CANARY}"),
+    st.just(f"http://u:{CANARY}@x/"),
+    st.just(f"/x?key={CANARY}#{CANARY}"),
+    st.just(f"Authorization: Bearer {CANARY}"),
+    st.text(st.characters(exclude_characters="\x00"), max_size=20),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    command=st.sampled_from([*OPTIONS, CANARY, "chekc", ""]),
+    data=st.data(),
+)
+def test_whatever_arguments(command: str, data: st.DataObject) -> None:
+    """No arguments make a traceback, nor are values repeated in what is said of them."""
+    known = st.sampled_from(OPTIONS.get(command, ("-h",)))
+    arguments = data.draw(st.lists(st.one_of(known, VALUES), max_size=6))
+    result = thruway(command, *arguments, stdin="")
+    assert result.exit_code in (0, 1, 2)
+    assert CANARY not in result.output
+    if result.exit_code == 2:
+        (line,) = result.stderr.splitlines()
+        assert line.isprintable()
+        assert len(line) < 2200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["up", "--port", CANARY], "thruway up: --port must be a whole number"),
+        (["up", "--workers", "0"], "thruway up: --workers must be a whole number from 1 to 64"),
+        (["up", "--workers", CANARY], "thruway up: --workers must be a whole number from 1 to 64"),
+        (["up", "--log-level", CANARY], "thruway up: --log-level must be one of debug, info, "),
+        (["up", f"--{CANARY}"], "thruway up: there is no such option: check its spelling"),
+        (["up", CANARY], "thruway up: there are more arguments than it takes"),
+        (["up", "--files"], "thruway up: there is no such option: did you mean --file?"),
+        (["check", "-o", CANARY], "thruway check: --output must be one of text, json"),
+        (["check", "--port", "0"], "thruway check: --port must be a whole number from 1 to 65535"),
+        (["translate", "--ir", "--rules"], "thruway translate: --rules, --ir and --envoy do not"),
+        (["translate", f"--ir={CANARY}"], "--ir takes no value"),
+        (["explain"], "thruway explain: METHOD is missing: give it"),
+        (["explain", "GET"], "thruway explain: URL is missing: give it"),
+        (["explain", CANARY, "/"], "thruway explain: METHOD is not one that is passed on"),
+        (["explain", "GET", "/", "-H"], "-H needs a value"),
+        (["explain", "GET", CANARY], "thruway explain: URL must begin with"),
+        (["completion"], "thruway completion: SHELL is missing: give one of bash, zsh, fish"),
+        (["completion", CANARY], "thruway completion: SHELL must be one of bash, zsh, fish"),
+        ([CANARY], "thruway: there is no such command: give one of"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], said: str) -> None:
+    result = thruway(*arguments)
+    assert result.exit_code == 2
+    (line,) = is_said_well(result)
+    assert said in line
+    assert line.endswith("--help)")

@@ -1,0 +1,309 @@
+"""`thruway check`: every finding has its place, its reason and its remedy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from thruway_operator import ir
+from thruway_operator.inspection.loading import load
+from thruway_operator.inspection.validation import culprits
+from thruway_testing.command import thruway
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "sk-canary-check-0123456789"
+
+SECRET = f"""\
+apiVersion: v1
+kind: Secret
+metadata: {{name: openai}}
+stringData: {{KEY: {KEY}}}
+---
+"""
+GOOD = """\
+apiVersion: thruway.dev/v1alpha1
+kind: PassthroughRoute
+metadata: {name: good}
+spec:
+  path: /good
+  provider: openai
+  credential:
+    secretKeyRef: {name: openai, key: KEY}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "routes.yaml"
+    file.write_text(SECRET + GOOD)
+    return file
+
+
+def findings(file: Path, text: str, **environment: str) -> list[str]:
+    """What is said of this text, without the name of the file."""
+    file.write_text(text)
+    result = thruway("check", "-f", str(file), environment=environment)
+    assert KEY not in result.output
+    *lines, summary = result.output.splitlines()
+    assert result.exit_code == (1 if any(": error: " in line for line in lines) else 0), lines
+    assert summary.endswith(("warning", "warnings"))
+    return [line.removeprefix(f"{file}:") for line in lines]
+
+
+def test_nothing_is_wrong(file: Path) -> None:
+    result = thruway("check", "-f", str(file))
+    assert (result.exit_code, result.output) == (0, "1 route, 0 errors, 0 warnings\n")
+
+
+def test_the_example_is_as_it_should_be() -> None:
+    result = thruway("check", "-f", "examples/routes.yaml", environment={"OPENAI_API_KEY": KEY})
+    assert (result.exit_code, result.output) == (0, "2 routes, 0 errors, 0 warnings\n")
+
+
+def test_standard_input_and_several_files(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "one.json").write_text(json.dumps(yaml.safe_load(GOOD.replace("good", "one"))))
+    bad = GOOD.replace("good", "two").replace("provider: openai", "provider: closedai")
+    result = thruway("check", "-f", str(file), "-f", str(folder), "-f", "-", stdin=bad)
+    said = "must be one of openai, anthropic or gemini"
+    assert result.output.splitlines() == [
+        f"<stdin>:6: error: spec.provider: {said}",
+        "2 routes, 1 error, 0 warnings",
+    ]
+
+
+def spec(more: str) -> str:
+    return SECRET + GOOD + "".join(f"  {line}\n" for line in more.splitlines())
+
+
+CREDENTIAL = "  credential:\n    secretKeyRef: {name: openai, key: KEY}\n"
+
+ODD = [
+    pytest.param(
+        SECRET.replace("openai", "other") + SECRET + GOOD,
+        "3: warning: metadata.name: no route refers to Secret other; remove it, or refer to it",
+        id="a Secret that no route uses",
+    ),
+    pytest.param(
+        SECRET + GOOD.replace("provider: openai", "upstream: {url: 'http://api.example.com'}"),
+        "11: warning: spec.upstream.url: is http:// to a public host, so the key passes the "
+        "network in clear text; use https://",
+        id="a key in clear text",
+    ),
+    pytest.param(
+        spec("retries: {attempts: 0, retryOn: [ConnectFailure]}"),
+        "14: warning: spec.retries.retryOn: has no meaning with attempts: 0; remove it, or set "
+        "attempts",
+        id="retryOn without attempts",
+    ),
+    pytest.param(
+        GOOD.replace(CREDENTIAL, ""),
+        "4: warning: spec.credential: is not set, so the client's own credential passes on; set "
+        "secretKeyRef if Thruway is to put the key in",
+        id="no credential",
+    ),
+    pytest.param(
+        spec("overrides:\n- path: /v1/files\n  upstream: {url: 'https://api.openai.com'}"),
+        "16: warning: spec.overrides[0].upstream.url: is the route's own upstream, but without "
+        "its credential, which overrides do not inherit; give the override one, or remove the "
+        "override",
+        id="an override that is the route's upstream without its key",
+    ),
+    pytest.param(
+        GOOD.replace(CREDENTIAL, "  credential: &c {secretKeyRef: {name: openai, key: KEY}}\n")
+        + "  overrides:\n  - path: /v1/files\n    upstream: {url: 'https://api.openai.com'}\n"
+        + f"    credential: *c\n---\n{SECRET}",
+        "10: warning: spec.overrides[0].upstream.url: is the route's own upstream, so the "
+        "override changes nothing; remove it",
+        id="an override that changes nothing",
+    ),
+    pytest.param(
+        "kind: Deployment\n---\n" + SECRET + GOOD,
+        "1: warning: kind: Deployment is left out: only PassthroughRoute, Secret and ConfigMap "
+        "are read",
+        id="an unknown kind",
+    ),
+    pytest.param(
+        spec("hostnames: [api.example.com]"),
+        "14: warning: spec.hostnames: localhost is not this route's on a laptop: only requests "
+        "with such a Host reach it; leave hostnames out to try it there",
+        id="hostnames on a laptop",
+    ),
+    pytest.param(
+        SECRET.replace(KEY, f'"{KEY}\\n"') + GOOD,
+        "13: warning: spec.credential.secretKeyRef: key KEY of Secret openai has white space "
+        "around its value, which is left out; store the bare key (with `echo -n`)",
+        id="white space around a secret",
+    ),
+    pytest.param(
+        spec("").replace("secretKeyRef", "header: X-Api-Key\n    secretKeyRef"),
+        "13: warning: spec.credential.header: is not where openai expects the key, which is "
+        "authorization; leave header out, or set the upstream.url of the API that is meant",
+        id="a header that the provider does not look at",
+    ),
+    pytest.param(
+        spec("").replace("secretKeyRef", "prefix: 'Token '\n    secretKeyRef"),
+        "13: warning: spec.credential.prefix: is not what openai expects in front of the key; "
+        "leave prefix out",
+        id="a prefix that the provider does not expect",
+    ),
+    pytest.param(
+        spec("request: {methods: [GET, POST, GET]}"),
+        "14: warning: spec.request.methods[2]: is the same as [0]; remove one of them",
+        id="a duplicate in a list",
+    ),
+    pytest.param(
+        (SECRET + GOOD).replace("/good", "/openai/v1"),
+        "10: warning: spec.path: holds a version, which belongs to what follows the route's path; "
+        "leave it out: where clients do not append one, the upstream's versionPrefix is inserted",
+        id="a version in the path",
+    ),
+    pytest.param(
+        spec(f"request: {{headers: {{set: [{{name: X-A, value: {KEY}}}]}}}}"),
+        "14: warning: spec.request.headers.set[0].value: looks like an API key, which everybody "
+        "can read here; put it into a Secret, and use `credential`",
+        id="a key in a rule",
+    ),
+    pytest.param(
+        GOOD,
+        "8: warning: spec.credential.secretKeyRef: there is no Secret openai in the files, and no "
+        "environment variable KEY: add the one or set the other; until then its requests get 503 "
+        "credential_missing",
+        id="a Secret that is not there",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), ODD)
+def test_legal_but_odd(text: str, said: str, file: Path) -> None:
+    assert findings(file, text) == [said]
+
+
+def test_the_environment_holds_what_no_secret_does(file: Path) -> None:
+    assert findings(file, GOOD, KEY=KEY) == []
+    (said,) = findings(file, GOOD, KEY=f" {KEY}")
+    assert "the environment variable KEY has white space around its value" in said
+
+
+WRONG = [
+    pytest.param("a: [", "1: error: is not valid YAML: ", id="no YAML"),
+    pytest.param(
+        GOOD.replace("path: /good", "path: good"), "5: error: spec.path: must be", id="a pattern"
+    ),
+    pytest.param(
+        GOOD.replace("provider: openai", "providr: openai"),
+        "6: error: spec.providr: is not a known field: check its spelling, or remove it",
+        id="an unknown field",
+    ),
+    pytest.param(
+        SECRET + GOOD.replace("provider: openai", "upstream: {url: 'ftp://x.example'}"),
+        "11: error: spec.upstream.url: must begin with http:// or https://",
+        id="what translation refuses",
+    ),
+    pytest.param(
+        SECRET + GOOD + "---\n" + GOOD.replace("name: good", "name: late"),
+        "19: error: spec.path: path collides with /good of the older route default/good, which "
+        "keeps it: use another path, or other hostnames",
+        id="a conflict",
+    ),
+    pytest.param(
+        SECRET + GOOD.replace("provider: openai", "upstream: {url: 'http://localhost:4000/x'}"),
+        "11: error: spec.upstream.url: leads back to this proxy itself, so a request would go "
+        "round for ever: name the API that is meant",
+        id="a loop",
+    ),
+    pytest.param("{}", "1: error: kind: ", id="no kind"),
+    pytest.param(
+        "kind: List\nitems:\n- " + GOOD.replace("\n", "\n  ").replace("/good", "good"),
+        "7: error: spec.path: must be",
+        id="in a List",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG)
+def test_wrong(text: str, said: str, file: Path) -> None:
+    found = [line for line in findings(file, text) if ": error: " in line]
+    assert [line[: len(said)] for line in found] == [said], found
+
+
+def test_no_route_at_all(file: Path) -> None:
+    file.write_text(SECRET)
+    result = thruway("check", "-f", str(file))
+    assert "-f: error: there is no PassthroughRoute in the files given" in result.output
+    assert result.exit_code == 1
+
+
+def test_without_files_the_environment_is_checked() -> None:
+    result = thruway("check")
+    assert result.output == (
+        "environment: warning: OPENAI_API_KEY is not set, so `thruway up` serves made-up answers; "
+        "set it\n2 routes, 0 errors, 1 warning\n"
+    )
+    assert thruway("check", environment={"OPENAI_API_KEY": KEY}).output == (
+        "2 routes, 0 errors, 0 warnings\n"
+    )
+
+
+def test_json_has_a_stable_shape(file: Path) -> None:
+    file.write_text(GOOD.replace("path: /good", "path: good"))
+    result = thruway("check", "-f", str(file), "-o", "json")
+    (finding,) = json.loads(result.output)["findings"]
+    assert json.loads(result.output) == {
+        "version": 1,
+        "routes": 0,
+        "errors": 1,
+        "warnings": 0,
+        "findings": [finding],
+    }
+    assert finding.pop("message").startswith("must be one or more whole segments")
+    assert finding == {
+        "severity": "error",
+        "file": str(file),
+        "line": 5,
+        "route": None,
+        "field": "spec.path",
+    }
+
+
+def test_colours_on_a_terminal_alone(file: Path) -> None:
+    assert "\x1b" not in thruway("check", "-f", str(file)).output
+
+
+def test_envoys_refusal_names_the_route(file: Path) -> None:
+    """What the model lets through and Envoy does not is found, route by route."""
+    names = ["a", "b", "c", "d", "e"]
+    file.write_text(SECRET + "---\n".join(GOOD.replace("good", name) for name in names))
+    given = load([file], {"PATH": ""})
+    config = given.translation.config
+    assert culprits(config, given.system_ca) == {}
+    routes = [broken(route) if route.id == "default/d" else route for route in config.routes]
+    found = culprits(replace(config, routes=tuple(routes)), given.system_ca)
+    assert list(found) == ["default/d"]
+    assert "value must be less than or equal to 65535" in found["default/d"]
+    assert KEY not in str(found)
+
+
+def broken(route: ir.Route) -> ir.Route:
+    """The same route with a port that there is not."""
+    (branch,) = route.branches
+    assert isinstance(branch.outcome, ir.Target)
+    outcome = replace(branch.outcome, endpoint=replace(branch.outcome.endpoint, port=70_000))
+    return replace(route, branches=(replace(branch, outcome=outcome),))
+
+
+def test_what_envoy_refuses_is_a_finding(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"default/good": "no such thing"}
+    monkeypatch.setattr("thruway_operator.inspection.checking.culprits", lambda *_: said)
+    result = thruway("check", "-f", str(file))
+    assert result.output.splitlines()[0] == (
+        f"{file}:9: error: spec: is refused by Envoy: no such thing; change or remove what it names"
+    )
+    assert result.exit_code == 1

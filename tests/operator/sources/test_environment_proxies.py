@@ -1,0 +1,77 @@
+"""HTTPS_PROXY, HTTP_PROXY and NO_PROXY, read as other programs read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from thruway_operator.ir import SecretValue
+from thruway_operator.sources.files import SourceError
+from thruway_operator.sources.proxies import environment_proxies, proxy_warnings
+from thruway_operator.translate.resources import DefaultProxy
+
+
+@pytest.mark.parametrize(
+    ("value", "proxy"),
+    [
+        ("proxy.corp:3128", DefaultProxy("proxy.corp", 3128)),
+        ("http://proxy.corp:3128/", DefaultProxy("proxy.corp", 3128)),
+        (" HTTP://Proxy.Corp ", DefaultProxy("proxy.corp", 80)),
+        ("https://proxy.corp", DefaultProxy("proxy.corp", 443, secure=True)),
+        ("http://[::1]:3128", DefaultProxy("::1", 3128)),
+        ("jo:pw@proxy.corp:1", DefaultProxy("proxy.corp", 1, login=SecretValue("jo:pw"))),
+        ("http://jo:p%40@ss/x@h:1", DefaultProxy("h", 1, login=SecretValue("jo:p@@ss/x"))),
+        ("http://jo@h:1", DefaultProxy("h", 1, login=SecretValue("jo:"))),
+        ("", None),
+        ("  ", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_every_spelling_of_a_proxy(name: str, value: str, proxy: DefaultProxy | None) -> None:
+    found = environment_proxies({name: value})
+    assert (found.https, found.http) == (proxy, None)
+    assert environment_proxies({name.replace("S_", "_").replace("s_", "_"): value}).http == proxy
+
+
+def test_lower_case_goes_first_even_when_it_is_empty() -> None:
+    assert environment_proxies({"HTTPS_PROXY": "a", "https_proxy": "b"}).https == DefaultProxy(
+        "b", 80
+    )
+    assert environment_proxies({"HTTPS_PROXY": "a", "https_proxy": ""}).https is None
+    assert environment_proxies({"NO_PROXY": "a", "no_proxy": ""}).direct == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("socks5h://u:canary@h:1080", "names a SOCKS proxy"),
+        ("ftp://u:canary@h", "must begin with http:// or https://"),
+        ("http://u:canary@", "has no valid host name"),
+        ("http://u:canary@h:0", "has no valid port"),
+        ("http://u:canary@h:99999", "its port is not between"),
+        ("http://u:canary@h:3128/x", "may hold no path"),
+        ("http://u:canary@h?x", "may hold no query"),
+        ("http://u:canary@h h", "printable ASCII characters without blanks"),
+        ("http://u:canary%0a@h", "a login with characters that no header can carry"),
+        ("http://u:canary%ff@h", "a login with characters that no header can carry"),
+        (f"http://u:canary@{'h' * 1024}", "may be at most 1024 characters"),
+    ],
+)
+def test_what_is_no_proxy_is_refused_without_repeating_it(value: str, why: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        environment_proxies({"https_proxy": value})
+    assert str(caught.value).startswith("The environment variable https_proxy ")
+    assert str(caught.value).endswith(".")
+    assert why in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_no_proxy_is_a_list_and_what_means_nothing_is_told() -> None:
+    environment = {"NO_PROXY": "Corp.Test, .b.test *.c.test,10.0.0.0/8 , 10.*,<local>,[::1]:80,*"}
+    assert environment_proxies(environment).direct == (
+        *("corp.test", ".b.test", "*.c.test", "10.0.0.0/8", "[::1]:80", "*"),
+    )
+    first, second = proxy_warnings(environment)
+    assert first == (
+        "NO_PROXY holds 10.*, which is no host name, address or network: it is ignored."
+    )
+    assert "<local>" in second
