@@ -28,7 +28,6 @@ __all__ = [
     "deaf_port",
     "refusing_port",
     "reset_after_request",
-    "reset_at_once",
     "say",
     "say_and_reset",
     "say_and_wait",
@@ -155,11 +154,6 @@ class RudeUpstream:
 
 
 # Behaviours
-
-
-def reset_at_once(peer: Peer) -> None:
-    """Reset without reading."""
-    peer.reset()
 
 
 def reset_after_request(peer: Peer) -> None:
