@@ -40,9 +40,10 @@ def _main() -> None:
     if os.getppid() != parent or os.read(gate, 1) != b"+":
         os._exit(_PARENT_GONE)
     os.close(gate)
-    # Python ignores these two, and what is ignored stays ignored after exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    # What is ignored stays ignored after exec: Python ignores the first two, and a shell that
+    # starts `thruway up &` the others.
+    for name in ("SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGINT", "SIGQUIT"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
         os.execvp(argv[0], argv)  # noqa: S606 (no shell, which is the point)
     except OSError as error:
