@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "HOP_BY_HOP",
+    "KEY_PATTERN",
     "check_header_removed",
     "check_header_written",
     "check_names_a_key",
@@ -23,21 +25,20 @@ __all__ = [
 ]
 
 # RFC 9110, 7.6.1, and RFC 9112; Envoy manages them for each connection.
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
+HOP_BY_HOP = (
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 )
 # Of OpenAI and Anthropic, Groq, xAI, Google; names of entries are not like that.
-_LOOKS_LIKE_A_KEY = re.compile(r"(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}")
+KEY_PATTERN = r"(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}"
+_LOOKS_LIKE_A_KEY = re.compile(KEY_PATTERN)
 _OURS = ("x-envoy-", "x-thruway-")
 
 
@@ -55,7 +56,7 @@ def check_header_written(name: str) -> str:
 def check_header_removed(name: str) -> str:
     """Return the name of a header to `remove`, or refuse one that a rule may not touch."""
     lower = name.lower()
-    if lower in _HOP_BY_HOP:
+    if lower in HOP_BY_HOP:
         raise ValueError(f"{name} belongs to one connection, not to the message: leave it out")
     if lower in ("host", "content-length"):
         raise ValueError(f"{name} is set from the upstream's URL or the body: leave it out")

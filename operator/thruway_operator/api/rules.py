@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS
+from thruway_operator.api.checks import HOP_BY_HOP, KEY_PATTERN
 
 __all__ = ["RULES", "Rule"]
 
@@ -30,19 +31,6 @@ def _listed(names: tuple[str, ...]) -> str:
     return "[" + ", ".join(f"'{name}'" for name in names) + "]"
 
 
-_HOP_BY_HOP = (
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-)
-
-
 def _not_in(what: str, names: tuple[str, ...]) -> str:
     return f"!({what}.lowerAscii() in {_listed(names)})"
 
@@ -50,7 +38,7 @@ def _not_in(what: str, names: tuple[str, ...]) -> str:
 def _touched(what: str) -> tuple[Rule, ...]:
     return (
         Rule(
-            _not_in(what, _HOP_BY_HOP),
+            _not_in(what, HOP_BY_HOP),
             "belongs to one connection, not to the message: leave it out",
         ),
         Rule(
@@ -66,7 +54,7 @@ def _touched(what: str) -> tuple[Rule, ...]:
 
 
 _NAMES_A_KEY = Rule(
-    "!self.matches('(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}')",
+    f"!self.matches('{KEY_PATTERN}')",
     "looks like an API key itself: put the key into a Secret, and name its entry here",
 )
 

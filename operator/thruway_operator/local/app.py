@@ -96,9 +96,14 @@ async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         await _Up(options, environment, stop).run()
-    except (SourceError, ListenError, AuthoritiesError) as error:
-        raise UpError(str(error)) from error
-    except (GuardError, ProcessError, RunFolderError) as error:
+    except (
+        SourceError,
+        ListenError,
+        AuthoritiesError,
+        GuardError,
+        ProcessError,
+        RunFolderError,
+    ) as error:
         raise UpError(str(error)) from error
 
 
