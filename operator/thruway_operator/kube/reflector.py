@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from thruway_operator.kube.client import KubeClient
 
 __all__ = ["ObjectKey", "Reflector"]
-
-_log = logging.getLogger("thruway.kube")
 
 ObjectKey = tuple[str, str]
 """Namespace ("" for what has none) and name."""
@@ -48,7 +45,8 @@ class _Expired(Exception):  # noqa: N818 - what is the case
 class Reflector(Generic[T]):
     """Keeps `items` as the API server has them, each as `keep` makes it (None: not kept).
 
-    `on_change` is called after `items` has changed, with the key. `problem` is a sentence while
+    `on_change` is called after `items` has changed, with the key. `on_deleted` is called
+    for every deletion that the watch sees, of what is not kept, too. `problem` is a sentence while
     the API server is away or refuses, None while all is well; `on_problem` is told when it changes.
     """
 
@@ -62,6 +60,7 @@ class Reflector(Generic[T]):
         params: Mapping[str, str] | None = None,
         metadata_only: bool = False,
         on_problem: Callable[[], None] = lambda: None,
+        on_deleted: Callable[[ObjectKey], None] = lambda _: None,
     ) -> None:
         self.items: dict[ObjectKey, T] = {}
         self.synced = asyncio.Event()
@@ -74,6 +73,7 @@ class Reflector(Generic[T]):
         self._keep = keep
         self._on_change = on_change
         self._on_problem = on_problem
+        self._on_deleted = on_deleted
         self._params = dict(params or {})
         self._accept = _METADATA if metadata_only else _JSON
         self._accept_event = _METADATA_EVENT if metadata_only else _JSON
@@ -88,7 +88,8 @@ class Reflector(Generic[T]):
                     version = await self._list()
                     delay = _FIRST_DELAY
                 version = await self._watch(version)
-                self._is_well()
+                # It ends by itself after minutes; one that ends at once must not be asked forever.
+                await asyncio.sleep(_FIRST_DELAY)
                 delay = _FIRST_DELAY
             except _Expired:
                 version = None
@@ -115,12 +116,12 @@ class Reflector(Generic[T]):
                     raise _Expired from error
                 raise
             for item in page.get("items") or ():
-                seen.add(self._put(item))
+                seen.add(self.put(item))
             token = page["metadata"].get("continue", "")
             if not token:
                 break
         for key in [key for key in self.items if key not in seen]:
-            self._drop(key)
+            self.drop(key)
         self.lists += 1
         self._is_well()
         self.synced.set()
@@ -158,22 +159,25 @@ class Reflector(Generic[T]):
                 int(item.get("code") or 500), str(item.get("reason")), str(item.get("message"))
             )
         if kind == "DELETED":
-            self._drop(_key(item))
+            self._on_deleted(_key(item))
+            self.drop(_key(item))
         elif kind != "BOOKMARK":
-            self._put(item)
+            self.put(item)
         return str(item["metadata"]["resourceVersion"])
 
-    def _put(self, item: Mapping[str, Any]) -> ObjectKey:
+    def put(self, item: Mapping[str, Any]) -> ObjectKey:
+        """Take in an object as the API server has it; return its key."""
         key = _key(item)
         value = self._keep(key, item)
         if value is None:
-            self._drop(key)
+            self.drop(key)
         elif self.items.get(key) != value:
             self.items[key] = value
             self._on_change(key)
         return key
 
-    def _drop(self, key: ObjectKey) -> None:
+    def drop(self, key: ObjectKey) -> None:
+        """Forget an object, until it comes again."""
         if self.items.pop(key, None) is not None:
             self._on_change(key)
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thruway_operator.local.authorities import AuthoritiesError, system_authorities
+from thruway_operator.sources.authorities import AuthoritiesError, system_authorities
 from thruway_operator.local.console import (
     CallPrinter,
     Notice,

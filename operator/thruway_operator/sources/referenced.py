@@ -1,0 +1,166 @@
+"""Secrets and ConfigMaps, but only those that some route refers to: the rest is let go on sight."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from thruway_operator.kube import ApiError, KubeError
+from thruway_operator.kube.reflector import Reflector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from thruway_operator.kube import KubeClient
+
+__all__ = ["Referenced"]
+
+ObjectKey = tuple[str, str]
+
+T = TypeVar("T")
+
+_AGAIN: Final = 0.5
+_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[T]):
+    value: T
+    version: int = field(compare=False)
+
+
+class Referenced(Generic[T]):
+    """The wanted objects of one kind, in all namespaces or in some.
+
+    What is wanted anew was dropped when it came by, so it is asked for; `pending` says that such an
+    answer is due. `on_change` is called after any change of `values` or of `pending`.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        plural: str,
+        read: Callable[[Mapping[str, Any]], T],
+        namespaces: Sequence[str],
+        on_change: Callable[[], None],
+        *,
+        field_selector: str = "",
+        on_problem: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._plural = plural
+        self._read = read
+        self._on_change = on_change
+        self._wanted: frozenset[ObjectKey] = frozenset()
+        self._asking: dict[ObjectKey, asyncio.Task[None]] = {}
+        self._deleted: set[ObjectKey] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._reflectors = {
+            scope: Reflector(
+                client,
+                _path(scope, plural),
+                self._keep,
+                lambda _: on_change(),
+                params={"fieldSelector": field_selector} if field_selector else {},
+                on_problem=on_problem,
+                on_deleted=self._note_deletion,
+            )
+            for scope in (tuple(namespaces) or ("",))
+        }
+
+    @property
+    def pending(self) -> bool:
+        """Whether something wanted is still being asked for."""
+        return bool(self._asking)
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the lists, if anything."""
+        return (r.problem for r in self._reflectors.values() if r.problem is not None)
+
+    @property
+    def values(self) -> dict[ObjectKey, T]:
+        """The wanted objects that exist."""
+        return {
+            key: kept.value
+            for reflector in self._reflectors.values()
+            for key, kept in reflector.items.items()
+        }
+
+    def want(self, keys: frozenset[ObjectKey]) -> None:
+        """Keep these objects, and no others."""
+        new, old = keys - self._wanted, self._wanted - keys
+        self._wanted = keys
+        for key in old:
+            if task := self._asking.pop(key, None):
+                task.cancel()
+            if reflector := self._reflector(key):
+                reflector.drop(key)
+        for key in new:
+            reflector = self._reflector(key)
+            # Before the first list nothing was dropped: it will bring what is wanted.
+            if reflector and reflector.synced.is_set():
+                self._asking[key] = asyncio.create_task(self._ask(key, reflector))
+
+    async def synced(self) -> None:
+        """Wait for the first whole list."""
+        for reflector in self._reflectors.values():
+            await reflector.synced.wait()
+
+    async def run(self) -> None:
+        """List and watch for ever."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for reflector in self._reflectors.values():
+                    tasks.create_task(reflector.run())
+        finally:
+            for task in self._asking.values():
+                task.cancel()
+
+    def _reflector(self, key: ObjectKey) -> Reflector[_Kept[T]] | None:
+        return self._reflectors.get("") or self._reflectors.get(key[0])
+
+    def _keep(self, key: ObjectKey, item: Mapping[str, Any]) -> _Kept[T] | None:
+        if key not in self._wanted:
+            return None
+        return _Kept(self._read(item), int(item["metadata"]["resourceVersion"]))
+
+    def _note_deletion(self, key: ObjectKey) -> None:
+        if key in self._asking:
+            self._deleted.add(key)
+
+    async def _ask(self, key: ObjectKey, reflector: Reflector[_Kept[T]]) -> None:
+        try:
+            while not await self._answered(key, reflector):
+                pass
+        finally:
+            if self._asking.get(key) is asyncio.current_task():
+                del self._asking[key]
+                self._on_change()
+
+    async def _answered(self, key: ObjectKey, reflector: Reflector[_Kept[T]]) -> bool:
+        """Take one answer in; False if the watch has moved on meanwhile in a way that matters."""
+        lists = reflector.lists
+        self._deleted.discard(key)
+        try:
+            async with self._slots:
+                item = await self._client.get(f"{_path(key[0], self._plural)}/{key[1]}")
+        except ApiError as error:
+            if error.status == 404:
+                return True
+            await asyncio.sleep(_AGAIN)
+            return False
+        except KubeError:
+            await asyncio.sleep(_AGAIN)
+            return False
+        if key in self._deleted or lists != reflector.lists:
+            return False
+        known = reflector.items.get(key)
+        if known is None or known.version < int(item["metadata"]["resourceVersion"]):
+            reflector.put(item)
+        return True
+
+
+def _path(namespace: str, plural: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/{plural}" if namespace else f"/api/v1/{plural}"
