@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thruway_operator.sources.authorities import AuthoritiesError, system_authorities
 from thruway_operator.local.setting import Setting
+from thruway_operator.sources.authorities import AuthoritiesError, system_authorities
 from thruway_operator.sources.clients import client_keys
 from thruway_operator.sources.environment import (
     environment_resources,

@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thruway_operator.sources.authorities import AuthoritiesError, system_authorities
 from thruway_operator.local.console import (
     CallPrinter,
     Notice,
@@ -41,6 +40,7 @@ from thruway_operator.local.proxy import (
 from thruway_operator.local.setting import Setting
 from thruway_operator.local.tunnels import TunnelTroubles, proxies_used
 from thruway_operator.local.view import route_rows
+from thruway_operator.sources.authorities import AuthoritiesError, system_authorities
 from thruway_operator.sources.clients import API_KEY, client_keys
 from thruway_operator.sources.environment import (
     KEY,

@@ -5,35 +5,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from thruway_operator.api.route import PassthroughRoute
 
 __all__ = ["losers", "overlap"]
 
 
-def losers(routes: Iterable[PassthroughRoute]) -> dict[str, PassthroughRoute]:
+def _one_group(_: PassthroughRoute) -> tuple[str, ...]:
+    return ("",)
+
+
+def losers(
+    routes: Iterable[PassthroughRoute],
+    groups_of: Callable[[PassthroughRoute], tuple[str, ...]] = _one_group,
+) -> dict[str, PassthroughRoute]:
     """Return, for each route that lost, by its id, the route that won.
 
-    The older wins (`created`, then namespace and name). A route that lost claims nothing, so that
-    what it collides with in turn is served. Independent of the order of the input.
+    The older wins (`created`, then namespace and name). Only routes of one group of proxies
+    collide, and one that loses in any of its groups has lost in all. A route that lost claims
+    nothing, so that what it collides with in turn is served. Independent of the order of the input.
     """
     ordered = sorted(routes, key=lambda route: (route.created, route.namespace, route.name))
     served: dict[tuple[str, ...], list[PassthroughRoute]] = {}
     below: dict[tuple[str, ...], list[PassthroughRoute]] = {}
     lost: dict[str, PassthroughRoute] = {}
     for route in ordered:
-        segments = tuple(route.spec.path.split("/")[1:])
-        ancestors = [segments[:depth] for depth in range(1, len(segments) + 1)]
+        segments = route.spec.path.split("/")[1:]
+        claims = [(group, *segments) for group in groups_of(route)]
+        ancestors = [claim[:depth] for claim in claims for depth in range(2, len(claim) + 1)]
         rivals = [rival for claim in ancestors for rival in served.get(claim, ())]
-        rivals += below.get(segments, [])
+        rivals += [rival for claim in claims for rival in below.get(claim, ())]
         winner = next((rival for rival in rivals if _hosts_overlap(route, rival)), None)
         if winner is not None:
             lost[route.id] = winner
             continue
-        served.setdefault(segments, []).append(route)
-        for ancestor in ancestors[:-1]:
-            below.setdefault(ancestor, []).append(route)
+        for claim in claims:
+            served.setdefault(claim, []).append(route)
+        for ancestor in ancestors:
+            if ancestor not in claims:
+                below.setdefault(ancestor, []).append(route)
     return lost
 
 

@@ -107,6 +107,12 @@ class _Translation:
                     "Invalid",
                     "spec.clientAuth.secretRef needs type APIKey: set it, or remove secretRef",
                 )
+            if self._spec.exposure == "Cluster":
+                raise Refused(
+                    "ClientAuthRequired",
+                    "exposure Cluster lets every pod in the cluster call, so spec.clientAuth is "
+                    "required: set type APIKey with a secretRef",
+                )
             if not self._resources.open_to_all:
                 raise Refused(
                     "ClientAuthRequired",
@@ -320,16 +326,11 @@ class _Translation:
 
 
 def _refuse_unbuilt(route: PassthroughRoute) -> None:
-    spec = route.spec
-    unbuilt = {
-        "spec.engine Envoy": spec.engine == "Envoy",
-        "spec.exposure Cluster": spec.exposure == "Cluster",
-    }
-    for name, used in unbuilt.items():
-        if used:
-            raise Refused(
-                "Unsupported", f"{name} is not available in this version yet: leave the field out"
-            )
+    if route.spec.engine == "Envoy":
+        raise Refused(
+            "Unsupported",
+            "spec.engine Envoy is not available in this version yet: leave the field out",
+        )
 
 
 def _refuse_touching(header: str, rules: RequestHeaderRules) -> None:

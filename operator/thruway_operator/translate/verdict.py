@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Condition", "Refused", "Verdict"]
+if TYPE_CHECKING:
+    from thruway_operator.api.route import PassthroughRoute
+    from thruway_operator.translate.routes import Translated
+
+__all__ = ["Condition", "Refused", "Verdict", "conflicted", "verdict_of"]
 
 
 class Refused(Exception):  # noqa: N818 - a verdict, not a fault
@@ -47,3 +52,31 @@ class Verdict:
         if not self.accepted.status:
             return [self.accepted]
         return [] if self.resolved_refs.status else [self.resolved_refs]
+
+
+_ACCEPTED: Final = Condition("Accepted", True, "Accepted", "The route is valid.")
+_RESOLVED: Final = Condition("ResolvedRefs", True, "ResolvedRefs", "All references were found.")
+_NOT_LOOKED_UP: Final = Condition(
+    "ResolvedRefs", None, "NotLookedUp", "The route is not accepted, so nothing was looked up."
+)
+
+
+def conflicted(winner: PassthroughRoute) -> Refused:
+    """Return the refusal of a route that collides with an older one."""
+    return Refused(
+        "Conflicted",
+        f"path collides with {winner.spec.path} of the older route {winner.id}, which keeps it: "
+        "use another path, or other hostnames",
+    )
+
+
+def verdict_of(route: PassthroughRoute, outcome: Translated | Refused) -> Verdict:
+    """Return what a route is told of its outcome."""
+    if isinstance(outcome, Refused):
+        accepted = Condition("Accepted", False, outcome.reason, outcome.message)
+        return Verdict(route.id, route.generation, accepted, _NOT_LOOKED_UP)
+    resolved = _RESOLVED
+    if outcome.failures:
+        message = "; ".join(dict.fromkeys(failure.message for failure in outcome.failures))
+        resolved = Condition("ResolvedRefs", False, outcome.failures[0].reason, message)
+    return Verdict(route.id, route.generation, _ACCEPTED, resolved)
