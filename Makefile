@@ -54,11 +54,13 @@ format: setup ## Format the code and fix what ruff can fix
 generate: setup ## Write the generated files anew
 	@.venv/bin/python tools/generated.py
 
-lock: setup ## Write requirements.lock for pyproject.toml: make lock [ARGS=--upgrade]
-	@.venv/bin/python -m uv pip compile --quiet --system-certs --universal \
-		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
-		--python-version 3.11 --all-extras --group dev pyproject.toml \
-		-o requirements.lock $(ARGS)
+COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal \
+	--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+	--python-version 3.11
+
+lock: setup ## Write the lock files for pyproject.toml: make lock [ARGS=--upgrade]
+	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@$(COMPILE) --group go -o tests/cluster/go.lock $(ARGS)
 
 clean: ## Remove .venv, caches and build results
 	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist

@@ -20,6 +20,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
+ELSEWHERE = {"go"}  # groups with a lock file of their own, which only tests install
+
 PLATFORMS = (
     {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"},
     {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
@@ -92,7 +94,8 @@ def _requirements(project: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for extra, texts in project["project"].get("optional-dependencies", {}).items():
         tables[f"extra {extra}"] = texts
     for group, texts in project.get("dependency-groups", {}).items():
-        tables[f"group {group}"] = texts
+        if group not in ELSEWHERE:
+            tables[f"group {group}"] = texts
     for origin, texts in tables.items():
         for text in texts:
             if isinstance(text, str):  # else {include-group = ...}, whose texts come by themselves

@@ -1,0 +1,73 @@
+"""A real control plane for the session, and a namespace for each test."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thruway_testing.kubernetes.binaries import find_binaries
+from thruway_testing.kubernetes.control_plane import ControlPlane
+from thruway_testing.kubernetes.kubectl import Kubectl
+from thruway_testing.kubernetes.pods import ensure_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CRDS = Path(__file__).parents[2] / "charts" / "thruway" / "crds"
+
+
+@pytest.fixture(scope="session")
+def binaries(request: pytest.FixtureRequest) -> object:
+    """kube-apiserver and etcd; says what it does while it builds them."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+
+    def say(line: str) -> None:
+        if capture is None or terminal is None:
+            return
+        with capture.global_and_fixture_disabled():
+            terminal.write_line(line)
+
+    return find_binaries(say)
+
+
+@pytest.fixture(scope="session")
+def control_plane(binaries: object) -> Iterator[ControlPlane]:
+    """One control plane with Thruway's CRD, which all tests of a session share."""
+    with ControlPlane(binaries) as plane:  # type: ignore[arg-type]
+        install_crd(plane)
+        yield plane
+
+
+@pytest.fixture
+def own_control_plane(binaries: object) -> Iterator[ControlPlane]:
+    """A control plane of the test's own, to be killed, frozen or changed; without the CRD."""
+    with ControlPlane(binaries) as plane:  # type: ignore[arg-type]
+        yield plane
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> str:
+    """A fresh namespace."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    ensure_namespace(control_plane.api, name)
+    return name
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
+    """kubectl in that namespace, as an administrator."""
+    return Kubectl(control_plane.admin_kubeconfig, namespace)
+
+
+def install_crd(plane: ControlPlane) -> None:
+    """Apply the chart's CRD and wait until it is served."""
+    kubectl = Kubectl(plane.admin_kubeconfig, "default")
+    kubectl.run("apply", "--server-side", "--filename", str(CRDS))
+    kubectl.run(
+        "wait", "--for=condition=Established", "--timeout=30s",
+        "crd/passthroughroutes.thruway.dev",
+    )  # fmt: skip
