@@ -9,6 +9,7 @@ import click
 from thruway_operator.cli.check import check
 from thruway_operator.cli.completion import completion
 from thruway_operator.cli.explain import explain
+from thruway_operator.cli.operator import operator
 from thruway_operator.cli.root import Root
 from thruway_operator.cli.translate import translate
 from thruway_operator.cli.up import up
@@ -22,5 +23,5 @@ def main() -> None:
     """Call AI APIs directly, without each service holding an API key."""
 
 
-for _command in (up, check, translate, explain, completion):
+for _command in (up, check, translate, explain, completion, operator):
     main.add_command(_command)

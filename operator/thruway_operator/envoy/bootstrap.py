@@ -19,6 +19,7 @@ from thruway_extproc import rule
 from thruway_operator.envoy.clusters import NO_LIMIT
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import EXT_PROC_CLUSTER, XDS_CLUSTER
+from thruway_operator.envoy.service import XdsService, render_service_cluster
 from thruway_operator.envoy.tunnel import (
     internal_listeners,
     render_gate_cluster,
@@ -29,22 +30,32 @@ from thruway_operator.envoy.wire import ads, duration, packed
 __all__ = ["ProxyOptions", "render_bootstrap"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """What differs from one Envoy to the next. Sockets are paths of Unix sockets."""
+    """What differs from one Envoy to the next. Sockets are paths of Unix sockets.
+
+    The xDS server is behind `xds_socket`, or it is the `xds_service` of a cluster; then `node_id`
+    is `<pod>.<namespace>`, and the files of `secret_files` have to lie where the service says.
+    """
 
     node_id: str
     addresses: tuple[tuple[str, int], ...]
     """Where clients connect: (address, port), at least one."""
     admin_socket: str
-    xds_socket: str
+    xds_socket: str = ""
+    xds_service: XdsService | None = None
     extproc_sockets: tuple[str, ...]
 
 
 def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
     """Return the bootstrap; `bytes()` of it is what Envoy reads from a file named `*.pb`."""
     extproc = _local_cluster(EXT_PROC_CLUSTER, options.extproc_sockets)
-    xds = _local_cluster(XDS_CLUSTER, (options.xds_socket,))
+    service = options.xds_service
+    xds = (
+        render_service_cluster(XDS_CLUSTER, service)
+        if service
+        else _local_cluster(XDS_CLUSTER, (options.xds_socket,))
+    )
     return bootstrap.Bootstrap(
         node=core.Node(
             id=options.node_id,
@@ -69,7 +80,9 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
                             cluster_name=XDS_CLUSTER,
                             retry_policy=core.RetryPolicy(
                                 retry_back_off=core.BackoffStrategy(
-                                    base_interval=duration(100), max_interval=duration(1_000)
+                                    base_interval=duration(100),
+                                    # Thousands that wait for the operator shall not drown it.
+                                    max_interval=duration(5_000 if service else 1_000),
                                 )
                             ),
                         )

@@ -107,8 +107,7 @@ def _kubeconfig_access(path: str | None, context: str | None) -> Access:
     def authorization() -> str:
         if configuration.refresh_api_key_hook:
             configuration.refresh_api_key_hook(configuration)
-        token = configuration.api_key.get("authorization", "")
-        return str(token) or str(configuration.get_basic_auth_token() or "")
+        return str(configuration.api_key.get("BearerToken", ""))
 
     return Access(
         server=configuration.host,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -15,10 +14,22 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
+from thruway_operator.xds.admission import (
+    FIRST_REQUEST,
+    REVIEW,
+    Admission,
+    Authenticate,
+    Context,
+)
 from thruway_operator.xds.group import Group, Session
+from thruway_operator.xds.identity import Identity, check_node
 from thruway_operator.xds.stream import LINGER
+from thruway_operator.xds.tls import CertificateError, CertificateFiles
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
     from thruway_operator.xds.publisher import GroupStatus
     from thruway_operator.xds.resources import Assemble, Fragment
 
@@ -37,7 +48,15 @@ _OPTIONS: Final = (
     ("grpc.http2.ping_timeout_ms", 5_000),  # without it: a minute
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Envoy's pings: by default three within five minutes end the connection ("too_many_pings").
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.so_reuseport", 0),
+)
+_OPTIONS_OF_A_NETWORK: Final = (
+    ("grpc.max_connection_idle_ms", 60_000),  # no stream: an Envoy has one, always
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # a handshake takes milliseconds
+    ("grpc.max_metadata_size", 16_384),
 )
 
 
@@ -52,16 +71,11 @@ class Node:
     id: str
     cluster: str
     metadata: Mapping[str, Any]
-    identity: str | None = None
-    """What `authenticate` made of the connection; unlike all else here not the proxy's own word."""
+    identity: Identity | None = None
+    """What `authenticate` made of the stream; unlike all else here not the proxy's own word."""
 
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Authenticate = Callable[[Context], Awaitable[str | None]]
-"""Takes a stream's context, returns the peer's identity; PermissionError turns it away."""
-
-
-async def _anybody(_: Context) -> str | None:
+async def _anybody(_: Context) -> Identity | None:
     return None
 
 
@@ -70,7 +84,12 @@ class XdsServer:
 
     `group_of` names a proxy's group, or raises PermissionError. `on_change` is called with a
     group's name, on the event loop, soon after its status may have changed. All methods
-    belong to one event loop. `linger` is in seconds, see `stream.LINGER`.
+    belong to one event loop.
+
+    A stream is of whom `authenticate` says: its node id has to be that pod's, its group alone
+    decides what it can be sent. It is asked again every `review_every` seconds, about, and the
+    stream ends shortly before the identity expires. `first_within` are the seconds that a peer has
+    for its first request, `linger` those of `stream.LINGER`.
     """
 
     def __init__(
@@ -81,19 +100,36 @@ class XdsServer:
         on_change: Callable[[str], None] | None = None,
         authenticate: Authenticate = _anybody,
         linger: float = LINGER,
+        review_every: float = REVIEW,
+        first_within: float = FIRST_REQUEST,
     ) -> None:
         self._assemble = assemble
         self._group_of = group_of
         self._on_change = on_change
-        self._authenticate = authenticate
+        self._admission = Admission(authenticate, review_every, first_within)
         self._linger = linger
         self._groups: dict[str, Group] = {}
         self._ids = count(1)
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, listen: str) -> None:
-        """Listen on a gRPC address, such as `unix:/run/xds.sock`; raise XdsError if that fails."""
-        server: grpc.aio.Server = grpc.aio.server(options=_OPTIONS)
+    async def start(
+        self,
+        listen: str,
+        *,
+        tls: tuple[Path, Path] | None = None,
+        handlers: Sequence[grpc.GenericRpcHandler] = (),
+    ) -> int:
+        """Listen on a gRPC address, such as `unix:/run/xds.sock`; return the port.
+
+        With `tls` serve the certificate and the key of these PEM files, which are read again when
+        they change. `handlers` are further services on the same port.
+
+        Raises:
+            XdsError: that cannot be done.
+        """
+        server: grpc.aio.Server = grpc.aio.server(
+            options=_OPTIONS + _OPTIONS_OF_A_NETWORK if tls else _OPTIONS
+        )
         handler: Any = grpc.stream_stream_rpc_method_handler(
             self._deltas,
             request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
@@ -101,12 +137,11 @@ class XdsServer:
         )
         methods = {"DeltaAggregatedResources": handler}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))
-        try:
-            server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise XdsError(f"cannot serve xDS on {listen}") from error
+        server.add_generic_rpc_handlers(tuple(handlers))
+        port = _add_port(server, listen, tls)
         await server.start()
         self._server = server
+        return port
 
     async def stop(self) -> None:
         """End all streams and stop listening. What was published stays, for another `start`."""
@@ -147,31 +182,70 @@ class XdsServer:
         return self._groups[name]
 
     async def _deltas(self, requests: AsyncIterator[_Request], context: Context) -> None:
-        first = await anext(aiter(requests), None)
+        identity = await self._admission.identify(context)
+        first = await self._admission.first_request(context, requests)
         if first is None:
             return
+        node = _node(first, identity)
         try:
-            node = _node(first, await self._authenticate(context))
+            if identity is not None:
+                check_node(identity, node.id)
             name = self._group_of(node)
         except PermissionError as error:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            await self._admission.refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
+        async with self._admission.counted(context, identity):
+            await self._serve(context, requests, first, node, name)
+
+    async def _serve(
+        self,
+        context: Context,
+        requests: AsyncIterator[_Request],
+        first: _Request,
+        node: Node,
+        name: str,
+    ) -> None:
         session = Session(next(self._ids), node.id, self._linger)
         group = self._group(name)
         group.join(session)
         _log.info("proxy %s connected to group %r", node.id, name)
+        over = asyncio.timeout(None)
         try:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(_read(requests, first, session, group))
-                await _write(context, session, group)
+                guard = tasks.create_task(self._end(over, context, node.identity))
+                with suppress(TimeoutError):
+                    async with over:
+                        await _write(context, session, group)
                 reader.cancel()
+                guard.cancel()
         finally:
             group.leave(session)
             if group.unused:
                 self._groups.pop(name, None)
             _log.info("proxy %s disconnected", node.id)
+        if not guard.cancelled():
+            _log.info("that was for its token: %s", guard.result())
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, guard.result())
+
+    async def _end(self, over: asyncio.Timeout, context: Context, identity: Identity | None) -> str:
+        """End a stream when it has outlived its token, whatever it is at; return why."""
+        why = await self._admission.outlived(context, identity)
+        over.reschedule(0.0)
+        return why
 
 
-def _node(request: _Request, identity: str | None) -> Node:
+def _add_port(server: grpc.aio.Server, listen: str, tls: tuple[Path, Path] | None) -> int:
+    try:
+        if tls is None:
+            return server.add_insecure_port(listen)
+        return server.add_secure_port(listen, CertificateFiles(*tls).credentials())
+    except CertificateError as error:
+        raise XdsError(f"cannot serve xDS: {error}") from error
+    except RuntimeError as error:
+        raise XdsError(f"cannot serve xDS on {listen}") from error
+
+
+def _node(request: _Request, identity: Identity | None) -> Node:
     node = request.node
     return Node(node.id, node.cluster, json_format.MessageToDict(node.metadata), identity)
 

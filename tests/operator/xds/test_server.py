@@ -19,6 +19,7 @@ from thruway_operator.xds import (
     CLUSTER,
     ROUTE,
     Fragment,
+    Identity,
     Node,
     Resource,
     Snapshot,
@@ -189,15 +190,15 @@ async def test_who_may_connect(address: str) -> None:
     """`authenticate` and `group_of` turn a proxy away; the identity reaches `group_of`."""
     seen: list[Node] = []
 
-    async def authenticate(context: Any) -> str | None:
-        metadata = dict(context.invocation_metadata())
-        if metadata.get("token") != "good":
+    async def authenticate(context: Any) -> Identity | None:
+        pod = dict(context.invocation_metadata()).get("token", "")
+        if not pod:
             raise PermissionError("no token")
-        return "pod-1"
+        return Identity("team", "app", pod, "uid")
 
     def group_of(node: Node) -> str:
         seen.append(node)
-        if node.id == "b":
+        if node.id == "b.team":
             raise PermissionError("not here")
         return ""
 
@@ -216,11 +217,15 @@ async def test_who_may_connect(address: str) -> None:
                 call.cancel()
                 return grpc.StatusCode.OK
 
-            denied = grpc.StatusCode.PERMISSION_DENIED
-            assert await code("a", "bad") == denied
-            assert await code("b", "good") == denied
-            assert await code("a", "good") == grpc.StatusCode.OK
-    assert [(node.id, node.identity) for node in seen] == [("b", "pod-1"), ("a", "pod-1")]
+            unknown, denied = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+            assert await code("a.team", "") == unknown
+            assert await code("b.team", "a") == denied
+            assert await code("b.team", "b") == denied
+            assert await code("a.team", "a") == grpc.StatusCode.OK
+    assert [(n.id, n.identity and n.identity.pod) for n in seen] == [
+        ("b.team", "b"),
+        ("a.team", "a"),
+    ]
 
 
 @in_loop

@@ -1,0 +1,153 @@
+"""`thruway operator`, which the image starts as `thruway-operator`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thruway_operator.cli.shared import Unusable
+
+if TYPE_CHECKING:
+    from thruway_operator.cluster.options import Gateway, OperatorOptions
+
+__all__ = ["main", "operator"]
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(hidden=True)
+@click.option("--replica", envvar="POD_NAME", required=True, help="Its pod's name.")
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="Its pod's namespace.")
+@click.option(
+    "--service-account",
+    envvar="POD_SERVICE_ACCOUNT",
+    default="thruway-operator",
+    show_default=True,
+    help="Its pod's ServiceAccount; the other replicas must have the same.",
+)
+@click.option(
+    "--address",
+    envvar="POD_IP",
+    required=True,
+    help="Address, or address:port, at which the other replicas reach its xDS port.",
+)
+@click.option(
+    "--xds-listen", default="0.0.0.0:18000", show_default=True, help="Where xDS is served."
+)
+@click.option("--health-listen", default=":8080", show_default=True, help="Where health is served.")
+@click.option("--tls-certificate", type=_FILE, required=True, help="Certificate chain (PEM).")
+@click.option("--tls-key", type=_FILE, required=True, help="The certificate's key (PEM).")
+@click.option("--tls-authorities", type=_FILE, required=True, help="CA of the other replicas.")
+@click.option("--token", type=_FILE, required=True, help="Its token of audience thruway-xds.")
+@click.option(
+    "--watch-namespace",
+    "namespaces",
+    multiple=True,
+    help="Watch this namespace; may be given several times.  [default: all]",
+)
+@click.option(
+    "--gateway",
+    metavar="NAMESPACE/ACCOUNT",
+    help="ServiceAccount of the shared gateway's pods.  [default: there is no gateway]",
+)
+@click.option("--gateway-url", default="", help="Where clients reach the gateway.")
+@click.option(
+    "--gateway-selector",
+    metavar="LABELS",
+    help="Label selector of the namespaces whose routes the gateway takes.",
+)
+@click.option(
+    "--gateway-namespace",
+    "gateway_namespaces",
+    multiple=True,
+    help="Such a namespace by name; may be given several times.",
+)
+@click.option(
+    "--allow-private-upstreams",
+    is_flag=True,
+    help="Let routes of the gateway lead to private addresses and in-cluster Services.",
+)
+@click.option("--kubeconfig", type=_FILE, help="Outside a cluster: the kubeconfig to use.")
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+)
+def operator(**given: Any) -> None:  # noqa: ANN401 - checked by click
+    """Watch PassthroughRoutes in a cluster and serve them to its Envoys. For the chart's use."""
+    from thruway_operator.cluster.app import OperatorError, run
+    from thruway_operator.cluster.logs import log_to_stderr
+
+    log_to_stderr(str(given["log_level"]))
+    try:
+        asyncio.run(run(_options(given), os.environ, kubeconfig=given["kubeconfig"]))
+    except OperatorError as error:
+        click.echo(f"thruway-operator: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _options(given: dict[str, Any]) -> OperatorOptions:
+    from thruway_operator.cluster.options import Gateway, OperatorOptions
+    from thruway_operator.sources.cluster import Watched
+
+    health_host, health_port = _listen(given["health_listen"], "--health-listen")
+    _, xds_port = _listen(given["xds_listen"], "--xds-listen")
+    address = given["address"]
+    if not _has_port(address):
+        address = f"[{address}]:{xds_port}" if ":" in address else f"{address}:{xds_port}"
+    return OperatorOptions(
+        replica=given["replica"],
+        namespace=given["namespace"],
+        service_account=given["service_account"],
+        address=address,
+        certificate=given["tls_certificate"],
+        key=given["tls_key"],
+        authorities=given["tls_authorities"],
+        token=given["token"],
+        xds_listen=given["xds_listen"],
+        health_host=health_host,
+        health_port=health_port,
+        watched=Watched(
+            tuple(given["namespaces"]),
+            given["gateway_selector"],
+            tuple(given["gateway_namespaces"]),
+        ),
+        gateway=_gateway(given, Gateway),
+    )
+
+
+def _gateway(given: dict[str, Any], make: type[Gateway]) -> Gateway | None:
+    named = given["gateway"]
+    if not named:
+        return None
+    namespace, slash, account = named.partition("/")
+    if not (namespace and slash and account) or "/" in account:
+        raise Unusable("--gateway must be NAMESPACE/ACCOUNT, the ServiceAccount of its pods")
+    return make(namespace, account, given["gateway_url"], given["allow_private_upstreams"])
+
+
+def _has_port(address: str) -> bool:
+    return bool(re.search(r"(^[^:]+|\])+:[0-9]+$", address))
+
+
+def _listen(value: str, option: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise Unusable(f"{option} must be HOST:PORT or :PORT, with a port up to 65535")
+    return host.strip("[]"), int(port)
+
+
+def main() -> None:
+    """Run `thruway operator` under its own name."""
+    from thruway_operator.cli.main import main as root
+
+    root(["operator", *sys.argv[1:]])

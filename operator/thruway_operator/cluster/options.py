@@ -1,0 +1,50 @@
+"""What an operator is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from thruway_operator.sources.cluster import Watched
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Gateway", "OperatorOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The shared gateway: the ServiceAccount of its pods, and what it may reach."""
+
+    namespace: str
+    service_account: str
+    url: str = ""
+    """Where clients reach it, for `status.url`."""
+    allow_private_upstreams: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOptions:
+    """One replica of the operator."""
+
+    replica: str
+    """Its pod's name."""
+    namespace: str
+    """Its pod's namespace: Leases are kept there."""
+    service_account: str
+    address: str
+    """Host and port at which the other replicas reach its xDS port."""
+    certificate: Path
+    key: Path
+    authorities: Path
+    """PEM files: what xDS is served with, and what the other replicas are checked with."""
+    token: Path
+    """The file with its own token of audience `thruway-xds`, for the other replicas."""
+    xds_listen: str = "0.0.0.0:18000"
+    health_host: str = ""
+    health_port: int = 8080
+    watched: Watched = field(default_factory=Watched)
+    gateway: Gateway | None = None
+    sidecar_url: str = "http://127.0.0.1:4000"
+    """Where an application reaches its sidecar, for `status.url`."""

@@ -1,0 +1,236 @@
+"""Leases: who writes status, and which replicas there are.
+
+What counts is for how long *we* have seen no change of a record, by our own monotonic clock: clocks
+of other machines say nothing (as client-go's leader election has it). The holder knows until when
+nobody else can have taken the Lease over, so that one that was frozen writes nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from thruway_operator.kube import ApiError, KubeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thruway_operator.kube import KubeClient
+
+__all__ = ["ADDRESS", "DURATION", "REPLICA", "Leader", "Presence", "leases_path"]
+
+_log = logging.getLogger("thruway.status")
+
+DURATION: Final = 3.0
+"""Seconds without a renewal after which a Lease is anybody's, or a replica gone."""
+_RENEW: Final = 0.8
+_MARGIN: Final = 0.5
+REPLICA: Final = "thruway.dev/replica"
+"""Label of the Leases by which replicas say that they live."""
+ADDRESS: Final = "thruway.dev/address"
+"""Annotation of such a Lease: host and port of the replica's xDS."""
+
+
+def leases_path(namespace: str) -> str:
+    """Return where a namespace's Leases are."""
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Leader:
+    """The Lease that one replica holds at a time. `on_change` is told when we gain or lose it."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str,
+        identity: str,
+        on_change: Callable[[], None],
+        *,
+        name: str = "thruway-operator",
+        duration: float = DURATION,
+    ) -> None:
+        self._client = client
+        self._collection = leases_path(namespace)
+        self._name = name
+        self._identity = identity
+        self._on_change = on_change
+        self._duration = duration
+        self._record: dict[str, Any] | None = None
+        """The Lease as we saw it last."""
+        self._seen = 0.0
+        """When we saw it change last."""
+        self._until = 0.0
+        """Until when it is ours."""
+        self._said = False
+
+    def holds(self) -> bool:
+        """Whether the Lease is ours at this very moment."""
+        return time.monotonic() < self._until
+
+    async def run(self) -> None:
+        """Try to get and to keep it, for ever; let go of it on the way out."""
+        try:
+            while True:
+                await self._step()
+                if self.holds() != self._said:
+                    self._said = self.holds()
+                    _log.info("%s the Lease: %s", *self._words())
+                    self._on_change()
+                # Others look more often than the holder renews, so as to notice soon.
+                pause = _RENEW if self.holds() else _RENEW / 2
+                await asyncio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311
+        finally:
+            await self._release()
+
+    def _words(self) -> tuple[str, str]:
+        if self.holds():
+            return "holds", "this replica writes status"
+        return "does not hold", "another replica writes status"
+
+    async def _step(self) -> None:
+        try:
+            await self._try()
+        except ApiError as error:
+            self._record = None  # somebody was quicker, or it is gone: look again
+            if error.status not in {404, 409}:
+                _log.warning("the Lease %s cannot be had: %s", self._name, error)
+        except KubeError as error:
+            _log.debug("the Lease %s cannot be had: %s", self._name, error)
+
+    async def _try(self) -> None:
+        if self._record is None or not self.holds():
+            await self._look()
+        if self._record is None:
+            await self._write("POST", self._collection, {})
+        elif self._ours() or self._lapsed():
+            await self._write("PUT", f"{self._collection}/{self._name}", self._record)
+
+    async def _look(self) -> None:
+        try:
+            found = await self._client.get(f"{self._collection}/{self._name}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._record = None
+            return
+        if self._record is None or _version(found) != _version(self._record):
+            self._seen = time.monotonic()
+        self._record = found
+
+    def _ours(self) -> bool:
+        return self._holder() == self._identity
+
+    def _holder(self) -> str:
+        return str((self._record or {}).get("spec", {}).get("holderIdentity") or "")
+
+    def _lapsed(self) -> bool:
+        return not self._holder() or time.monotonic() > self._seen + self._duration
+
+    async def _write(self, method: str, path: str, before: dict[str, Any]) -> None:
+        spec = dict(before.get("spec") or {})
+        if spec.get("holderIdentity") != self._identity:
+            spec["acquireTime"] = _now()
+            spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
+        spec |= {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(1, round(self._duration)),
+            "renewTime": _now(),
+        }
+        metadata = before.get("metadata") or {"name": self._name}
+        started = time.monotonic()
+        within = max(0.2, self._duration - _MARGIN)
+        body = _lease(metadata, spec)
+        self._record = await self._client.request(method, path, body=body, within=within)
+        self._seen = time.monotonic()
+        # From before it was sent: whoever reads it later waits at least that long.
+        self._until = started + self._duration - _MARGIN
+
+    async def _release(self) -> None:
+        if not self.holds() or self._record is None:
+            return
+        self._until = 0.0
+        spec = {**self._record["spec"], "holderIdentity": ""}
+        body = _lease(self._record["metadata"], spec)
+        try:
+            path = f"{self._collection}/{self._name}"
+            await self._client.request("PUT", path, body=body, within=1.0)
+        except KubeError as error:
+            _log.debug("the Lease was not let go of: %s", error)
+
+
+class Presence:
+    """A replica's own Lease, which says that it lives and where it is reached."""
+
+    def __init__(self, client: KubeClient, namespace: str, replica: str, address: str) -> None:
+        self._client = client
+        self._collection = leases_path(namespace)
+        self._name = f"thruway-replica-{replica}"
+        self._metadata = {
+            "name": self._name,
+            "labels": {REPLICA: "true"},
+            "annotations": {ADDRESS: address},
+        }
+        self._replica = replica
+
+    async def run(self) -> None:
+        """Renew it for ever; take it away on the way out."""
+        metadata: dict[str, Any] | None = None
+        try:
+            while True:
+                try:
+                    metadata = await self._renew(metadata)
+                except ApiError as error:
+                    metadata = None
+                    if error.status not in {404, 409}:
+                        _log.warning("replicas cannot see this one: %s", error)
+                except KubeError as error:
+                    _log.debug("the presence Lease was not renewed: %s", error)
+                await asyncio.sleep(_RENEW)
+        finally:
+            await self._remove()
+
+    async def _renew(self, metadata: dict[str, Any] | None) -> dict[str, Any]:
+        spec = {
+            "holderIdentity": self._replica,
+            "leaseDurationSeconds": round(DURATION),
+            "renewTime": _now(),
+        }
+        if metadata is None:
+            try:
+                body = _lease(self._metadata, spec)
+                made = await self._client.request("POST", self._collection, body=body)
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+                made = await self._client.get(f"{self._collection}/{self._name}")
+            return dict(made["metadata"])
+        kept = {**metadata, **{k: self._metadata[k] for k in ("labels", "annotations")}}
+        path = f"{self._collection}/{self._name}"
+        return dict((await self._client.request("PUT", path, body=_lease(kept, spec)))["metadata"])
+
+    async def _remove(self) -> None:
+        try:
+            await self._client.request("DELETE", f"{self._collection}/{self._name}", within=1.0)
+        except KubeError as error:
+            _log.debug("the presence Lease was not removed: %s", error)
+
+
+def _lease(metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+def _version(lease: dict[str, Any]) -> str:
+    return str(lease["metadata"]["resourceVersion"])

@@ -1,0 +1,154 @@
+"""Writes statuses by server-side apply: only with the Lease, only what differs, not too often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from thruway_operator.api.route import API_VERSION, KIND
+from thruway_operator.kube import ApiError, KubeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from thruway_operator.kube import KubeClient
+
+__all__ = ["MANAGER", "Target", "Writer"]
+
+_log = logging.getLogger("thruway.status")
+
+Target: TypeAlias = tuple[str, str, int]
+"""Namespace, name and resourceVersion of a route."""
+
+MANAGER: Final = "thruway-operator"
+
+SETTLE: Final = 0.2
+"""Seconds that a change waits for what comes of it, mostly ACKs: one write instead of two."""
+REST: Final = 4.0
+"""Seconds between two writes to one route, at least."""
+_AGAIN: Final = 0.5
+_AT_ONCE: Final = 16
+
+
+class Writer:
+    """Writes the status of routes that were marked, once each is due.
+
+    `desired(route)` returns the status that a route should have and where to write it, or None if
+    there is nothing to write. `written` is told the API server's answer.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        desired: Callable[[str], tuple[dict[str, Any], Target] | None],
+        written: Callable[[str, dict[str, Any]], None],
+        may_write: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._desired = desired
+        self._written = written
+        self._may_write = may_write
+        self._due: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._busy: set[str] = set()
+        self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said: str | None = None
+
+    def mark(self, routes: Iterable[str], *, after: float = SETTLE) -> None:
+        """Look at these routes in `after` seconds, or when the last write is long enough ago."""
+        at = time.monotonic() + after
+        for route in routes:
+            # The first mark counts: a route that changes all the time is written now and then.
+            self._due.setdefault(route, max(at, self._last.get(route, 0.0) + REST))
+        self._wake.set()
+
+    def forget(self, route: str) -> None:
+        """A route is gone."""
+        self._due.pop(route, None)
+        self._last.pop(route, None)
+
+    async def run(self) -> None:
+        """Write for ever."""
+        try:
+            while True:
+                self._start_what_is_due()
+                self._wake.clear()
+                free = [at for route, at in self._due.items() if route not in self._busy]
+                pause = max(0.0, min(free) - time.monotonic()) if free else None
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        due = [r for r, at in self._due.items() if at <= now and r not in self._busy]
+        for route in due:
+            del self._due[route]
+            if not self._may_write():
+                continue  # who comes to write looks at all of them
+            found = self._desired(route)
+            if found is None:
+                continue
+            self._busy.add(route)
+            task = asyncio.create_task(self._write(route))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, route: str) -> None:
+        try:
+            async with self._slots:
+                # Once more: it may have waited behind thousands.
+                found = self._desired(route)
+                if found is not None and self._may_write():
+                    await self._apply(route, *found)
+        finally:
+            self._busy.discard(route)
+            self._wake.set()
+
+    async def _apply(self, route: str, status: dict[str, Any], target: Target) -> None:
+        namespace, name, version = target
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            # With the version that we know: an object that was deleted and made anew, or that the
+            # next holder of the Lease has written to, is not written to. (A uid is ignored.)
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": str(version)},
+            "status": status,
+        }
+        path = f"/apis/{API_VERSION}/namespaces/{namespace}/passthroughroutes/{name}/status"
+        params = {"fieldManager": MANAGER, "force": "true"}
+        try:
+            answer = await self._client.request(
+                "PATCH",
+                path,
+                params=params,
+                body=body,
+                content_type="application/apply-patch+yaml",
+            )
+        except ApiError as error:
+            if error.status == 404:
+                return
+            if error.status != 409:
+                self._tell(f"the status of {route} cannot be written: {error}")
+            self.mark([route], after=_AGAIN)
+        except KubeError as error:
+            self._tell(f"statuses cannot be written: {error}")
+            self.mark([route], after=_AGAIN)
+        else:
+            self._tell(None)
+            self._last[route] = time.monotonic()
+            self._written(route, answer)
+
+    def _tell(self, sentence: str | None) -> None:
+        if sentence is not None and sentence != self._said:
+            _log.warning("%s", sentence)
+        self._said = sentence

@@ -1,0 +1,32 @@
+"""Log lines that strangers cause: so many a minute, then their number alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+__all__ = ["SparingLog"]
+
+_LINES: Final = 20
+_WINDOW: Final = 60.0
+
+
+class SparingLog:
+    """Logs at most 20 warnings a minute, and how many it left out."""
+
+    def __init__(self, logger: str) -> None:
+        self._log = logging.getLogger(logger)
+        self._since = float("-inf")
+        self._count = 0
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log a warning, or count it."""
+        now = time.monotonic()
+        if now - self._since >= _WINDOW:
+            if self._count > _LINES:
+                self._log.warning("%d more lines like these were left out", self._count - _LINES)
+            self._since, self._count = now, 0
+        self._count += 1
+        if self._count <= _LINES:
+            self._log.warning(message, *args)
