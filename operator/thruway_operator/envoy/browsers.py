@@ -7,8 +7,7 @@ rebinding) still says that name in Host.
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.route import v3 as route_pb
-from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy.config.route.v3 import route_components_pb2 as route_pb
 
 from thruway_operator import ir
 
@@ -51,13 +50,11 @@ def _matching(*headers: route_pb.HeaderMatcher) -> route_pb.RouteMatch:
 
 
 def _is(name: str, value: str) -> route_pb.HeaderMatcher:
-    return route_pb.HeaderMatcher(
-        name=name, string_match=matcher.StringMatcher(exact=value, ignore_case=True)
-    )
+    return route_pb.HeaderMatcher(name=name, string_match={"exact": value, "ignore_case": True})
 
 
 def _is_not(name: str, pattern: str) -> tuple[route_pb.HeaderMatcher, ...]:
-    expression = matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=f"(?i){pattern}"))
+    expression = {"safe_regex": {"regex": f"(?i){pattern}"}}
     return (
         route_pb.HeaderMatcher(name=name, present_match=True),
         route_pb.HeaderMatcher(name=name, string_match=expression, invert_match=True),

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.extensions.filters.http.api_key_auth import v3 as api_key_auth
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
+from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as api_key_auth
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
 
 from thruway_extproc.rule import CLIENT_HEADER, CREDENTIAL_HEADERS, KEY_HEADER, KEY_SUBPROTOCOL
 from thruway_operator.envoy.names import CLIENT_AUTH_FILTER, KEY_FILTER
-from thruway_operator.envoy.wire import packed
+from thruway_operator.envoy.wire import any_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from envoy_data_plane.google.protobuf import Any
+    from google.protobuf.any_pb2 import Any
 
     from thruway_operator import ir
 
@@ -35,16 +33,12 @@ def client_auth_filters(clients: Sequence[ir.Client] | None) -> dict[str, Any]:
     if clients is None:
         return {}
     auth = api_key_auth.ApiKeyAuthPerRoute(
-        credentials=[
-            api_key_auth.Credential(key=client.key.reveal(), client=client.id) for client in clients
-        ],
+        credentials=[{"key": client.key.reveal(), "client": client.id} for client in clients],
         # The first that is there decides.
-        key_sources=[
-            api_key_auth.KeySource(header=name) for name in (*CREDENTIAL_HEADERS, KEY_HEADER)
-        ],
-        forwarding=api_key_auth.Forwarding(header=CLIENT_HEADER, hide_credentials=True),
+        key_sources=[{"header": name} for name in (*CREDENTIAL_HEADERS, KEY_HEADER)],
+        forwarding={"header": CLIENT_HEADER, "hide_credentials": True},
     )
-    return {KEY_FILTER: packed(_key_of_subprotocol()), CLIENT_AUTH_FILTER: packed(auth)}
+    return {KEY_FILTER: any_of(_key_of_subprotocol()), CLIENT_AUTH_FILTER: any_of(auth)}
 
 
 def _key_of_subprotocol() -> header_mutation.HeaderMutationPerRoute:
@@ -52,15 +46,11 @@ def _key_of_subprotocol() -> header_mutation.HeaderMutationPerRoute:
     name = KEY_SUBPROTOCOL.replace(".", r"\\.")
     offers = f"request.headers['{_SUBPROTOCOLS}']"
     found = rf"re.extract({offers}, '(?i){name}([^, ]+)', '\\1')"
-    header = core.HeaderValueOption(
-        header=core.HeaderValue(key=KEY_HEADER, value=f"%CEL({found})%"),
-        append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
+    header = {
+        "header": {"key": KEY_HEADER, "value": f"%CEL({found})%"},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    own_word = {"remove": KEY_HEADER}  # a client's own word for it
     return header_mutation.HeaderMutationPerRoute(
-        mutations=header_mutation.Mutations(
-            request_mutations=[
-                mutation.HeaderMutation(remove=KEY_HEADER),  # a client's own word for it
-                mutation.HeaderMutation(append=header),
-            ]
-        )
+        mutations={"request_mutations": [own_word, {"append": header}]}
     )

@@ -10,25 +10,30 @@ import hashlib
 import ipaddress
 from functools import lru_cache
 
-from envoy_data_plane.envoy.config.cluster import v3 as cluster
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.config.endpoint import v3 as endpoint_pb
-from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as dns_common
-from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
-from envoy_data_plane.envoy.extensions.filters.http.credential_injector import v3 as injector
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as codec
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
-from envoy_data_plane.envoy.extensions.http.injected_credentials.generic import v3 as generic
-from envoy_data_plane.envoy.extensions.network.dns_resolver.cares import v3 as cares
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
-from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
-from envoy_data_plane.envoy.type import v3 as type_pb
-from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy.config.cluster.v3 import cluster_pb2 as cluster
+from envoy.config.core.v3 import base_pb2 as core
+from envoy.config.core.v3 import protocol_pb2 as protocol_pb
+from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_pb
+from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns
+from envoy.extensions.filters.http.credential_injector.v3 import (
+    credential_injector_pb2 as injector,
+)
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as codec
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+from envoy.extensions.http.header_formatters.preserve_case.v3 import (
+    preserve_case_pb2 as preserve_case,
+)
+from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as generic
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_operator import ir
 from thruway_operator.envoy.names import SYSTEM_CA
 from thruway_operator.envoy.tunnel import authority, through_tunnel, tunnel_endpoint
-from thruway_operator.envoy.wire import ads, as_sent, duration, packed
+from thruway_operator.envoy.wire import ADS, any_of, duration, joined, serialised
 
 __all__ = [
     "NO_LIMIT",
@@ -47,11 +52,11 @@ NO_LIMIT = 1_000_000
 
 _BUFFER = 64 * 1024
 # By default a name server that does not answer holds up a new cluster for a minute.
-_RESOLVER = cares.CaresDnsResolverConfig(query_timeout_seconds=1, query_tries=3)
-_TLS_VERSIONS = {
-    "TLSv1.2": tls_pb.TlsParametersTlsProtocol.TLSv1_2,
-    "TLSv1.3": tls_pb.TlsParametersTlsProtocol.TLSv1_3,
-}
+_RESOLVER = cares.CaresDnsResolverConfig(
+    query_timeout_seconds={"value": 1}, query_tries={"value": 3}
+)
+_TLS_VERSIONS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
+_GENERIC_PREFIX = 3  # Generic.header_value_prefix, which xds-protos 1.85 does not know
 
 
 def cluster_name(endpoint: ir.Endpoint, *, upgrades: bool = False) -> str:
@@ -110,64 +115,82 @@ def render_cluster(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bytes:
         _locate(message, endpoint.host, endpoint.port)
     elif tunnels(endpoint, upgrades=upgrades):
         through = proxy_cluster_name(proxy, endpoint.connect_timeout)
-        message.type = cluster.ClusterDiscoveryType.STATIC
-        message.load_assignment = _assignment(name, tunnel_endpoint(endpoint, through))
+        message.type = cluster.Cluster.STATIC
+        _assign(message, tunnel_endpoint(endpoint, through))
         socket = through_tunnel(socket)
     else:
         _locate(message, proxy.host, proxy.port)
         socket = _proxy_socket(proxy)
-    message.transport_socket = socket
-    return bytes(message)
+    if socket is not None:
+        message.transport_socket.CopyFrom(socket)
+    return serialised(message)
 
 
 @lru_cache(maxsize=1024)
 def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
     """Return the serialised cluster of a proxy, which gets nothing but CONNECT."""
     options = http.HttpProtocolOptions(
-        explicit_http_config=http.HttpProtocolOptionsExplicitHttpConfig(
-            http_protocol_options=core.Http1ProtocolOptions()
-        ),
+        explicit_http_config={"http_protocol_options": {}},
         http_filters=_injecting([_login(proxy)] if proxy.login else []),
     )
     message = _cluster(proxy_cluster_name(proxy, connect_timeout), connect_timeout, options)
     _locate(message, proxy.host, proxy.port)
-    message.transport_socket = _proxy_socket(proxy)
-    return bytes(message)
+    socket = _proxy_socket(proxy)
+    if socket is not None:
+        message.transport_socket.CopyFrom(socket)
+    return serialised(message)
 
 
 def _cluster(name: str, connect_timeout: int, options: http.HttpProtocolOptions) -> cluster.Cluster:
-    return cluster.Cluster(
+    message = cluster.Cluster(
         name=name,
         connect_timeout=duration(connect_timeout),
-        per_connection_buffer_limit_bytes=_BUFFER,
-        circuit_breakers=_breakers(),
-        # A connection through a NAT that forgot it is noticed within two minutes.
-        upstream_connection_options=cluster.UpstreamConnectionOptions(
-            tcp_keepalive=core.TcpKeepalive(
-                keepalive_time=60, keepalive_interval=15, keepalive_probes=3
-            )
-        ),
         typed_extension_protocol_options={
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(options)
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any_of(options)
         },
     )
+    message.MergeFrom(_COMMON)
+    return message
+
+
+_COMMON = cluster.Cluster(
+    per_connection_buffer_limit_bytes={"value": _BUFFER},
+    circuit_breakers={
+        "thresholds": [
+            {
+                "max_connections": {"value": NO_LIMIT},
+                "max_pending_requests": {"value": NO_LIMIT},
+                "max_requests": {"value": NO_LIMIT},
+                "retry_budget": {
+                    "budget_percent": {"value": 20.0},
+                    "min_retry_concurrency": {"value": 10},
+                },
+            }
+        ]
+    },
+    # A connection through a NAT that forgot it is noticed within two minutes.
+    upstream_connection_options={
+        "tcp_keepalive": {
+            "keepalive_time": {"value": 60},
+            "keepalive_interval": {"value": 15},
+            "keepalive_probes": {"value": 3},
+        }
+    },
+)
 
 
 def _locate(message: cluster.Cluster, host: str, port: int) -> None:
-    address = core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
-    message.load_assignment = _assignment(
-        message.name, endpoint_pb.LbEndpoint(endpoint=endpoint_pb.Endpoint(address=address))
-    )
+    address = {"socket_address": {"address": host, "port_value": port}}
+    _assign(message, endpoint_pb.LbEndpoint(endpoint={"address": address}))
     if _is_ip(host):
-        message.type = cluster.ClusterDiscoveryType.STATIC
+        message.type = cluster.Cluster.STATIC
     else:
-        message.cluster_type = _dns()
+        message.cluster_type.CopyFrom(_DNS)
 
 
-def _assignment(name: str, endpoint: endpoint_pb.LbEndpoint) -> endpoint_pb.ClusterLoadAssignment:
-    return endpoint_pb.ClusterLoadAssignment(
-        cluster_name=name, endpoints=[endpoint_pb.LocalityLbEndpoints(lb_endpoints=[endpoint])]
-    )
+def _assign(message: cluster.Cluster, endpoint: endpoint_pb.LbEndpoint) -> None:
+    message.load_assignment.cluster_name = message.name
+    message.load_assignment.endpoints.add(lb_endpoints=[endpoint])
 
 
 def _is_ip(host: str) -> bool:
@@ -178,35 +201,20 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _dns() -> cluster.ClusterCustomClusterType:
-    return cluster.ClusterCustomClusterType(
-        name="envoy.cluster.dns",
-        typed_config=packed(
-            dns.DnsCluster(
-                dns_lookup_family=dns_common.DnsLookupFamily.ALL,
-                respect_dns_ttl=True,
-                all_addresses_in_single_endpoint=True,
-                typed_dns_resolver_config=core.TypedExtensionConfig(
-                    name="envoy.network.dns_resolver.cares", typed_config=packed(_RESOLVER)
-                ),
-            )
-        ),
-    )
-
-
-def _breakers() -> cluster.CircuitBreakers:
-    return cluster.CircuitBreakers(
-        thresholds=[
-            cluster.CircuitBreakersThresholds(
-                max_connections=NO_LIMIT,
-                max_pending_requests=NO_LIMIT,
-                max_requests=NO_LIMIT,
-                retry_budget=cluster.CircuitBreakersThresholdsRetryBudget(
-                    budget_percent=type_pb.Percent(value=20.0), min_retry_concurrency=10
-                ),
-            )
-        ]
-    )
+_DNS = cluster.Cluster.CustomClusterType(
+    name="envoy.cluster.dns",
+    typed_config=any_of(
+        dns.DnsCluster(
+            dns_lookup_family="ALL",
+            respect_dns_ttl=True,
+            all_addresses_in_single_endpoint=True,
+            typed_dns_resolver_config={
+                "name": "envoy.network.dns_resolver.cares",
+                "typed_config": any_of(_RESOLVER),
+            },
+        )
+    ),
+)
 
 
 def _http_options(
@@ -215,37 +223,42 @@ def _http_options(
     absolute = endpoint.proxy is not None and not tunnels(endpoint, upgrades=upgrades)
     options = http.HttpProtocolOptions(
         # A peer that closes idle connections at 60 s would race the next request at our default.
-        common_http_protocol_options=core.HttpProtocolOptions(
-            idle_timeout=duration(30_000), max_headers_count=1000, max_response_headers_kb=256
-        ),
+        common_http_protocol_options={
+            "idle_timeout": duration(30_000),
+            "max_headers_count": {"value": 1000},
+            "max_response_headers_kb": {"value": 256},
+        },
         http_filters=_injecting(_injected(endpoint, absolute=absolute)),
     )
-    # enable_trailers: HTTP/1 trailers are dropped otherwise.
-    http1 = core.Http1ProtocolOptions(
-        enable_trailers=True,
-        header_key_format=as_sent(),
-        send_fully_qualified_url=absolute,
-    )
-    http2 = core.Http2ProtocolOptions(
-        initial_stream_window_size=1 << 20,
-        initial_connection_window_size=8 << 20,
-        connection_keepalive=core.KeepaliveSettings(
-            interval=duration(30_000), timeout=duration(10_000)
-        ),
-    )
     if protocol is ir.Protocol.AUTO and endpoint.tls:
-        options.auto_config = http.HttpProtocolOptionsAutoHttpConfig(
-            http_protocol_options=http1, http2_protocol_options=http2
-        )
+        choice = options.auto_config
+        choice.http_protocol_options.CopyFrom(_HTTP1)
+        choice.http2_protocol_options.CopyFrom(_HTTP2)
     elif protocol is ir.Protocol.HTTP2:
-        options.explicit_http_config = http.HttpProtocolOptionsExplicitHttpConfig(
-            http2_protocol_options=http2
-        )
+        options.explicit_http_config.http2_protocol_options.CopyFrom(_HTTP2)
     else:
-        options.explicit_http_config = http.HttpProtocolOptionsExplicitHttpConfig(
-            http_protocol_options=http1
-        )
+        http1 = options.explicit_http_config.http_protocol_options
+        http1.CopyFrom(_HTTP1)
+        http1.send_fully_qualified_url = absolute
     return options
+
+
+# What keeps, in HTTP/1, the case of header names and the words after a status.
+_AS_SENT = {
+    "stateful_formatter": {
+        "name": "envoy.http.stateful_header_formatters.preserve_case",
+        "typed_config": any_of(
+            preserve_case.PreserveCaseFormatterConfig(forward_reason_phrase=True)
+        ),
+    }
+}
+# enable_trailers: HTTP/1 trailers are dropped otherwise.
+_HTTP1 = protocol_pb.Http1ProtocolOptions(enable_trailers=True, header_key_format=_AS_SENT)
+_HTTP2 = protocol_pb.Http2ProtocolOptions(
+    initial_stream_window_size={"value": 1 << 20},
+    initial_connection_window_size={"value": 8 << 20},
+    connection_keepalive={"interval": duration(30_000), "timeout": duration(10_000)},
+)
 
 
 def _injected(endpoint: ir.Endpoint, *, absolute: bool) -> list[generic.Generic]:
@@ -263,34 +276,33 @@ def _login(proxy: ir.ForwardProxy) -> generic.Generic:
 
 
 def _from_secret(name: str, header: str, prefix: str) -> generic.Generic:
-    return generic.Generic(
-        credential=tls_pb.SdsSecretConfig(name=name, sds_config=ads()),
-        header=header,
-        header_value_prefix=prefix,
-    )
+    found = generic.Generic(credential={"name": name, "sds_config": ADS}, header=header)
+    found.MergeFromString(joined([(_GENERIC_PREFIX, prefix.encode())]))
+    return found
 
 
 def _injecting(sources: list[generic.Generic]) -> list[hcm.HttpFilter]:
     # The injector has no per-route form, so it stands in the cluster. Without its secret it answers
     # 401 itself, which the listener maps; the request never goes out bare.
-    if not sources:
-        return []
-    last = hcm.HttpFilter(
-        name="envoy.filters.http.upstream_codec", typed_config=packed(codec.UpstreamCodec())
-    )
-    return [*map(_injector, sources), last]
+    return [*map(_injector, sources), _CODEC] if sources else []
+
+
+_CODEC = hcm.HttpFilter(
+    name="envoy.filters.http.upstream_codec", typed_config=any_of(codec.UpstreamCodec())
+)
 
 
 def _injector(source: generic.Generic) -> hcm.HttpFilter:
     config = injector.CredentialInjector(
         overwrite=True,
         allow_request_without_credential=False,
-        credential=core.TypedExtensionConfig(
-            name="envoy.http.injected_credentials.generic", typed_config=packed(source)
-        ),
+        credential={
+            "name": "envoy.http.injected_credentials.generic",
+            "typed_config": any_of(source),
+        },
     )
     return hcm.HttpFilter(
-        name="envoy.filters.http.credential_injector", typed_config=packed(config)
+        name="envoy.filters.http.credential_injector", typed_config=any_of(config)
     )
 
 
@@ -300,29 +312,24 @@ def _proxy_socket(proxy: ir.ForwardProxy) -> core.TransportSocket | None:
 
 def _tls_socket(tls: ir.Tls) -> core.TransportSocket:
     is_ip = _is_ip(tls.server_name)
-    name = tls_pb.SubjectAltNameMatcher(
-        san_type=(
-            tls_pb.SubjectAltNameMatcherSanType.IP_ADDRESS
-            if is_ip
-            else tls_pb.SubjectAltNameMatcherSanType.DNS
-        ),
-        matcher=matcher.StringMatcher(exact=tls.server_name),
-    )
+    name = {
+        "san_type": "IP_ADDRESS" if is_ip else "DNS",
+        "matcher": {"exact": tls.server_name},
+    }
     context = tls_pb.UpstreamTlsContext(
         sni="" if is_ip else tls.server_name,
-        common_tls_context=tls_pb.CommonTlsContext(
-            tls_params=tls_pb.TlsParameters(
-                tls_minimum_protocol_version=_TLS_VERSIONS[tls.minimum],
-                tls_maximum_protocol_version=tls_pb.TlsParametersTlsProtocol.TLSv1_3,
-            ),
-            combined_validation_context=tls_pb.CommonTlsContextCombinedCertificateValidationContext(
-                default_validation_context=tls_pb.CertificateValidationContext(
-                    match_typed_subject_alt_names=[name]
-                ),
-                validation_context_sds_secret_config=tls_pb.SdsSecretConfig(
-                    name=authority_secret(tls.ca), sds_config=ads()
-                ),
-            ),
-        ),
+        common_tls_context={
+            "tls_params": {
+                "tls_minimum_protocol_version": _TLS_VERSIONS[tls.minimum],
+                "tls_maximum_protocol_version": "TLSv1_3",
+            },
+            "combined_validation_context": {
+                "default_validation_context": {"match_typed_subject_alt_names": [name]},
+                "validation_context_sds_secret_config": {
+                    "name": authority_secret(tls.ca),
+                    "sds_config": ADS,
+                },
+            },
+        },
     )
-    return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+    return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=any_of(context))

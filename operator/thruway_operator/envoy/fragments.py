@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.config.route import v3 as route_pb
+from envoy.config.route.v3 import route_components_pb2, route_pb2
 
 from thruway_operator.envoy.clusters import (
     authority_secret,
@@ -21,7 +21,7 @@ from thruway_operator.envoy.clusters import (
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.routes import clusters_of, first_routes, last_routes, render_routes
 from thruway_operator.envoy.secrets import render_authority, render_credential
-from thruway_operator.envoy.wire import joined
+from thruway_operator.envoy.wire import joined, serialised
 from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ def _route_configuration(fragments: Sequence[Fragment], *, keep_browsers_out: bo
     shares = [fragment.routes for fragment in fragments if isinstance(fragment.routes, RouteShare)]
     domains = sorted({name for share in shares for name in share.hostnames} | {"*"})
     # A client may or may not name the port; hostnames are compared without it.
-    head = route_pb.RouteConfiguration(name=ROUTE_CONFIG, ignore_port_in_host_matching=True)
+    head = route_pb2.RouteConfiguration(name=ROUTE_CONFIG, ignore_port_in_host_matching=True)
     hosts = (
         (_VIRTUAL_HOSTS, _virtual_host(domain, shares, keep_browsers_out=keep_browsers_out))
         for domain in domains
     )
-    return bytes(head) + joined(hosts)
+    return serialised(head) + joined(hosts)
 
 
 def _virtual_host(domain: str, shares: Sequence[RouteShare], *, keep_browsers_out: bool) -> bytes:
@@ -157,8 +157,8 @@ def _virtual_host(domain: str, shares: Sequence[RouteShare], *, keep_browsers_ou
         if not share.hostnames or any(_covers(name, domain) for name in share.hostnames)
         for route in share.routes
     ]
-    head = route_pb.VirtualHost(name=domain, domains=[domain])
-    return bytes(head) + joined((_ROUTES, route) for route in (*first, *routes, *last))
+    head = route_components_pb2.VirtualHost(name=domain, domains=[domain])
+    return serialised(head) + joined((_ROUTES, route) for route in (*first, *routes, *last))
 
 
 def _covers(hostname: str, domain: str) -> bool:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.config.route import v3 as route_pb
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
-from envoy_data_plane.envoy.type.matcher import v3 as matcher
-from envoy_data_plane.google.protobuf import Struct, Value
+from envoy.config.core.v3 import base_pb2 as core
+from envoy.config.route.v3 import route_components_pb2 as route_pb
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2 as ext_proc
 
 from thruway_extproc.rule import CLIENT_HEADER, KEPT_ASIDE, KEY_HEADER, METADATA_KEY, encode
 from thruway_operator import ir
@@ -17,10 +15,10 @@ from thruway_operator.envoy.browsers import refuse_foreign_pages
 from thruway_operator.envoy.clientauth import client_auth_filters
 from thruway_operator.envoy.clusters import cluster_name, tunnels
 from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA
-from thruway_operator.envoy.wire import duration, escaped, packed, plain_text
+from thruway_operator.envoy.wire import any_of, duration, escaped, serialised
 
 if TYPE_CHECKING:
-    from envoy_data_plane.google.protobuf import Any
+    from google.protobuf.any_pb2 import Any
 
 __all__ = ["clusters_of", "first_routes", "last_routes", "needs_twin", "render_routes"]
 
@@ -34,8 +32,9 @@ _ADDED_HERE = (
     "x-envoy-expected-rq-timeout-ms",
 )
 
-_APPEND = core.HeaderValueOptionHeaderAppendAction
+_APPEND = core.HeaderValueOption
 _METHOD = ":method"
+_OFF = any_of(route_pb.FilterConfig(disabled=True))
 
 
 def render_routes(route: ir.Route) -> list[bytes]:
@@ -47,7 +46,7 @@ def render_routes(route: ir.Route) -> list[bytes]:
                 rendered.append(_refusing(_name(route, branch), _path(match), branch.outcome))
             else:
                 rendered += _forwarding(route, branch, match, branch.outcome)
-    return [bytes(item) for item in rendered]
+    return [serialised(item) for item in rendered]
 
 
 def last_routes() -> list[bytes]:
@@ -58,13 +57,13 @@ def last_routes() -> list[bytes]:
         "No PassthroughRoute serves this path. Check the base URL, for example "
         "http://localhost:4000/openai_passthrough/v1.",
     )
-    return [bytes(_refusing("", route_pb.RouteMatch(prefix="/"), refusal))]
+    return [serialised(_refusing("", route_pb.RouteMatch(prefix="/"), refusal))]
 
 
 def first_routes(domain: str, *, keep_browsers_out: bool) -> list[bytes]:
     """Return what is refused in the virtual host of this domain, before any route is tried."""
     refused = refuse_foreign_pages(domain) if keep_browsers_out else []
-    pages = (bytes(_refusing("", *pair)) for pair in refused)
+    pages = (serialised(_refusing("", *pair)) for pair in refused)
     return [_tunnels(), _two_hosts(), _dot_segments(), *pages]
 
 
@@ -76,13 +75,13 @@ def _tunnels() -> bytes:
         "This is no forward proxy: take it out of HTTP_PROXY and HTTPS_PROXY, and make it the base "
         "URL of the SDK.",
     )
-    match = route_pb.RouteMatch(connect_matcher=route_pb.RouteMatchConnectMatcher())
+    match = route_pb.RouteMatch(connect_matcher={})
     route = _refusing("", match, refusal)
     # RFC 9110, 15.5.6: a 405 says what is allowed.
-    route.response_headers_to_add = [
-        _header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-    ]
-    return bytes(route)
+    route.response_headers_to_add.extend(
+        [_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+    )
+    return serialised(route)
 
 
 def _two_hosts() -> bytes:
@@ -92,10 +91,9 @@ def _two_hosts() -> bytes:
         "malformed_request",
         "The request names more than one Host. Send the one that is meant.",
     )
-    headers = [
-        route_pb.HeaderMatcher(name=":authority", string_match=matcher.StringMatcher(contains=","))
-    ]
-    return bytes(_refusing("", route_pb.RouteMatch(prefix="/", headers=headers), refusal))
+    headers = [{"name": ":authority", "string_match": {"contains": ","}}]
+    match = route_pb.RouteMatch(prefix="/", headers=headers)
+    return serialised(_refusing("", match, refusal))
 
 
 def _dot_segments() -> bytes:
@@ -106,8 +104,8 @@ def _dot_segments() -> bytes:
         "The path holds a `.` or `..` segment, plain or escaped. Send the path that is meant.",
     )
     dots = r"(?i)[^?]*(/|\\|%2f|%5c)(\.|%2e){1,2}((/|\\|%2f|%5c|;|%3b).*)?"
-    match = route_pb.RouteMatch(safe_regex=matcher.RegexMatcher(regex=dots))
-    return bytes(_refusing("", match, refusal))
+    match = route_pb.RouteMatch(safe_regex={"regex": dots})
+    return serialised(_refusing("", match, refusal))
 
 
 def needs_twin(endpoint: ir.Endpoint) -> bool:
@@ -150,11 +148,11 @@ def _forwarding(
     auth = client_auth_filters(route.clients)
     plain = _path(match)
     if route.methods:
-        plain.headers = [_one_of(_METHOD, route.methods)]
+        plain.headers.append(_one_of(_METHOD, route.methods))
     routes = []
     if needs_twin(target.endpoint):
         upgrade = _path(match)
-        upgrade.headers = [*plain.headers, _upgrades_to_websocket()]
+        upgrade.headers.extend([*plain.headers, _upgrades_to_websocket()])
         routes.append(_forward(name, upgrade, target, auth, upgrades=True))
     routes.append(_forward(name, plain, target, auth, upgrades=not needs_twin(target.endpoint)))
     if route.methods:
@@ -164,7 +162,7 @@ def _forwarding(
             f"This route allows {', '.join(route.methods)} only.",
         )
         refusing = _refusing(name, _path(match), refusal)
-        refusing.response_headers_to_add = [_header("allow", ", ".join(route.methods))]
+        refusing.response_headers_to_add.append(_header("allow", ", ".join(route.methods)))
         routes.append(refusing)
     return routes
 
@@ -184,9 +182,7 @@ def _forward(
         idle_timeout=duration(target.idle_timeout),
         retry_policy=_retry(target.retry),
         upgrade_configs=(
-            [route_pb.RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)]
-            if upgrades
-            else []
+            [{"upgrade_type": "websocket", "enabled": {"value": True}}] if upgrades else []
         ),
     )
     rules = target.response
@@ -205,52 +201,42 @@ def _forward(
 
 
 def _rule(target: ir.Target) -> Any:
-    metadata = core.HeaderValue(key=METADATA_KEY, value=encode(target.rule))
-    return packed(
-        ext_proc.ExtProcPerRoute(
-            overrides=ext_proc.ExtProcOverrides(grpc_initial_metadata=[metadata])
-        )
-    )
+    metadata = {"key": METADATA_KEY, "value": encode(target.rule)}
+    return any_of(ext_proc.ExtProcPerRoute(overrides={"grpc_initial_metadata": [metadata]}))
 
 
 def _retry(retry: ir.Retry | None) -> route_pb.RetryPolicy | None:
     if retry is None:
         return None
-    return route_pb.RetryPolicy(retry_on=",".join(retry.on), num_retries=retry.attempts)
+    return route_pb.RetryPolicy(retry_on=",".join(retry.on), num_retries={"value": retry.attempts})
 
 
 def _refusing(name: str, match: route_pb.RouteMatch, refusal: ir.Refusal) -> route_pb.Route:
     # The listener's local_reply_config makes OpenAI's error shape of the body and of the code.
-    off = packed(route_pb.FilterConfig(disabled=True))
-    code = Value(string_value=refusal.code)
+    code = {"string_value": refusal.code}
     return route_pb.Route(
         name=name,
         match=match,
-        metadata=core.Metadata(filter_metadata={METADATA: Struct(fields={"code": code})}),
-        direct_response=route_pb.DirectResponseAction(
-            status=refusal.status, body=plain_text(refusal.message)
-        ),
-        typed_per_filter_config={EXT_PROC_FILTER: off, GUARD_FILTER: off},
+        metadata={"filter_metadata": {METADATA: {"fields": {"code": code}}}},
+        direct_response={"status": refusal.status, "body": {"inline_string": refusal.message}},
+        typed_per_filter_config={EXT_PROC_FILTER: _OFF, GUARD_FILTER: _OFF},
     )
 
 
 def _upgrades_to_websocket() -> route_pb.HeaderMatcher:
     return route_pb.HeaderMatcher(
-        name="upgrade", string_match=matcher.StringMatcher(exact="websocket", ignore_case=True)
+        name="upgrade", string_match={"exact": "websocket", "ignore_case": True}
     )
 
 
 def _one_of(name: str, values: tuple[str, ...]) -> route_pb.HeaderMatcher:
     pattern = "|".join(re.escape(value) for value in values)
-    return route_pb.HeaderMatcher(
-        name=name,
-        string_match=matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=pattern)),
-    )
+    return route_pb.HeaderMatcher(name=name, string_match={"safe_regex": {"regex": pattern}})
 
 
 def _header(name: str, value: str, *, append: bool = False) -> core.HeaderValueOption:
     return core.HeaderValueOption(
-        header=core.HeaderValue(key=name, value=escaped(value)),
+        header={"key": name, "value": escaped(value)},
         append_action=(
             _APPEND.APPEND_IF_EXISTS_OR_ADD if append else _APPEND.OVERWRITE_IF_EXISTS_OR_ADD
         ),

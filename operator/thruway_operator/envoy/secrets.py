@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
-from thruway_operator.envoy.wire import plain_text
+from thruway_operator.envoy.wire import serialised
 
 __all__ = ["render_authority", "render_credential"]
 
 
 def render_credential(name: str, value: str) -> bytes:
     """Return a serialised generic secret."""
-    return bytes(
-        tls_pb.Secret(name=name, generic_secret=tls_pb.GenericSecret(secret=plain_text(value)))
-    )
+    secret = {"secret": {"inline_string": value}}
+    return serialised(secret_pb2.Secret(name=name, generic_secret=secret))
 
 
 def render_authority(name: str, pem: str) -> bytes:
     """Return a serialised CA bundle."""
-    context = tls_pb.CertificateValidationContext(trusted_ca=plain_text(pem))
-    return bytes(tls_pb.Secret(name=name, validation_context=context))
+    context = {"trusted_ca": {"inline_string": pem}}
+    return serialised(secret_pb2.Secret(name=name, validation_context=context))

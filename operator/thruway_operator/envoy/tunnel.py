@@ -19,6 +19,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envoy.config.core.v3 import base_pb2 as core_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_pb2
+from envoy.extensions.transport_sockets.internal_upstream.v3 import internal_upstream_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
@@ -30,13 +34,10 @@ from envoy_data_plane.envoy.extensions.bootstrap.internal_listener import v3 as 
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.filters.network.tcp_proxy import v3 as tcp_proxy
-from envoy_data_plane.envoy.extensions.transport_sockets.internal_upstream import v3 as upstream
-from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer import v3 as raw_buffer
-from envoy_data_plane.envoy.type.metadata import v3 as metadata
 from envoy_data_plane.google.protobuf import Struct
 
 from thruway_operator.envoy.names import TUNNEL_GATE, TUNNEL_LISTENER, TUNNEL_METADATA
-from thruway_operator.envoy.wire import duration, packed
+from thruway_operator.envoy.wire import any_of, duration, packed
 
 if TYPE_CHECKING:
     from thruway_operator import ir
@@ -183,30 +184,27 @@ def _failures() -> accesslog.AccessLog:
     )
 
 
-def tunnel_endpoint(endpoint: ir.Endpoint, through: str) -> endpoint_pb.LbEndpoint:
+def tunnel_endpoint(endpoint: ir.Endpoint, through: str) -> endpoint_pb2.LbEndpoint:
     """Return the endpoint of an upstream behind the proxy whose cluster's name is `through`."""
     target = authority(endpoint.host, endpoint.port)
-    where = {"target": target, "cluster": through}
-    address = core.EnvoyInternalAddress(server_listener_name=TUNNEL_LISTENER, endpoint_id=target)
-    return endpoint_pb.LbEndpoint(
-        endpoint=endpoint_pb.Endpoint(address=core.Address(envoy_internal_address=address)),
-        metadata=core.Metadata(filter_metadata={TUNNEL_METADATA: Struct.from_dict(where)}),
-    )
+    found = endpoint_pb2.LbEndpoint()
+    internal = found.endpoint.address.envoy_internal_address
+    internal.server_listener_name, internal.endpoint_id = TUNNEL_LISTENER, target
+    found.metadata.filter_metadata[TUNNEL_METADATA].update({"target": target, "cluster": through})
+    return found
 
 
-def through_tunnel(inner: core.TransportSocket | None) -> core.TransportSocket:
+def through_tunnel(inner: core_pb2.TransportSocket | None) -> core_pb2.TransportSocket:
     """Return the socket that hands the endpoint's metadata to the listener; `inner` is TLS."""
-    plain = core.TransportSocket(
-        name="envoy.transport_sockets.raw_buffer", typed_config=packed(raw_buffer.RawBuffer())
+    config = internal_upstream_pb2.InternalUpstreamTransport(
+        passthrough_metadata=[{"kind": {"host": {}}, "name": TUNNEL_METADATA}],
+        transport_socket=inner or _PLAIN,
     )
-    config = upstream.InternalUpstreamTransport(
-        passthrough_metadata=[
-            upstream.InternalUpstreamTransportMetadataValueSource(
-                kind=metadata.MetadataKind(host=metadata.MetadataKindHost()), name=TUNNEL_METADATA
-            )
-        ],
-        transport_socket=inner or plain,
+    return core_pb2.TransportSocket(
+        name="envoy.transport_sockets.internal_upstream", typed_config=any_of(config)
     )
-    return core.TransportSocket(
-        name="envoy.transport_sockets.internal_upstream", typed_config=packed(config)
-    )
+
+
+_PLAIN = core_pb2.TransportSocket(
+    name="envoy.transport_sockets.raw_buffer", typed_config=any_of(raw_buffer_pb2.RawBuffer())
+)

@@ -1,4 +1,9 @@
-"""Small helpers of the renderers: packing, durations, sources, and joining serialised messages."""
+"""Small helpers of the renderers: packing, durations, sources, and joining serialised messages.
+
+What is rendered once, the bootstrap, is made of `envoy_data_plane`'s typed classes. What is
+rendered for each route is made of protobuf's own (`xds-protos`), which serialise a route in 40 µs
+where the others take 2 to 5 ms.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +15,45 @@ from envoy_data_plane.envoy.extensions.http.header_formatters.preserve_case impo
     v3 as preserve_case,
 )
 from envoy_data_plane.google.protobuf import Any
+from google.protobuf import any_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import google.protobuf.message
     from betterproto2 import Message
 
-__all__ = ["ads", "as_sent", "duration", "escaped", "joined", "packed", "plain_text"]
+__all__ = [
+    "ADS",
+    "ads",
+    "any_of",
+    "as_sent",
+    "duration",
+    "escaped",
+    "joined",
+    "packed",
+    "plain_text",
+    "serialised",
+]
+
+ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": timedelta(0)}
+"""`ads()` as protobuf's own classes take it."""
 
 
 def packed(message: Message) -> Any:
     """Return a message as `google.protobuf.Any`."""
     return Any.pack(message)
+
+
+def any_of(message: google.protobuf.message.Message) -> any_pb2.Any:
+    """Return a message as `google.protobuf.Any`."""
+    name = message.DESCRIPTOR.full_name
+    return any_pb2.Any(type_url=f"type.googleapis.com/{name}", value=serialised(message))
+
+
+def serialised(message: google.protobuf.message.Message) -> bytes:
+    """Return a message's bytes, the same on every replica: maps are sorted."""
+    return message.SerializeToString(deterministic=True)
 
 
 def as_sent() -> core.Http1ProtocolOptionsHeaderKeyFormat:

@@ -22,6 +22,7 @@ from thruway_extproc.rule import (
 )
 from thruway_operator import ir
 from thruway_operator.envoy.names import EXT_PROC_FILTER, METADATA, ROUTE_CONFIG
+from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
 from thruway_operator.inspection.matching import Request, find_route, host_without_port
 from thruway_operator.inspection.shown import snapshot_of_input
 from thruway_operator.translate.conflicts import overlap

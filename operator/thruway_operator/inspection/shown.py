@@ -15,6 +15,7 @@ from thruway_extproc.rule import Rule
 from thruway_operator import ir
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.names import ROUTE_CONFIG
+from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
 from thruway_operator.inspection.findings import hide
 from thruway_operator.local.texts import Redactor
 from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET

@@ -20,6 +20,7 @@ from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import ROUTE_CONFIG
+from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
 from thruway_operator.xds.refusal import refusal_text
 from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET
 

@@ -30,7 +30,8 @@ AUDIENCE: Final = "thruway-xds"
 """What a projected token has to be meant for."""
 
 _PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
-_WITHIN: Final = 5.0
+_WITHIN: Final = 4.0
+_QUICK: Final = 0.5
 _FRESH: Final = 5.0
 _CACHED: Final = 8_192
 _AT_ONCE: Final = 16
@@ -133,10 +134,14 @@ class TokenReviewer:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [self._audience]},
         }
+        started = time.monotonic()
         try:
             return await self._client.request("POST", _PATH, body=body, within=_WITHIN)
-        except Unreachable:  # mostly a connection that the API server closed while it was idle
-            return await self._client.request("POST", _PATH, body=body, within=_WITHIN)
+        except Unreachable:
+            if time.monotonic() - started > _QUICK:
+                raise
+        # That was a connection, mostly, which the API server had closed while it was idle.
+        return await self._client.request("POST", _PATH, body=body, within=_WITHIN)
 
 
 def bearer_token(context: Context) -> str:

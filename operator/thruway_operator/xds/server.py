@@ -49,7 +49,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Envoy's pings: by default three within five minutes end the connection ("too_many_pings").
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.so_reuseport", 0),
 )
 _OPTIONS_OF_A_NETWORK: Final = (

@@ -272,3 +272,23 @@ async def test_a_proxy_that_does_not_read(address: str) -> None:
                 await proxy.take()
                 responses += 1
         assert responses < 10
+
+
+@in_loop
+async def test_pings_are_welcome(address: str) -> None:
+    """gRPC's default ends a connection at the third ping in five minutes: Envoy sends them."""
+    frame = b"\0\0\x08\x06\0\0\0\0\0" + b"thruway!"  # RFC 9113, 6.7
+    answer = b"\0\0\x08\x06\x01\0\0\0\0" + b"thruway!"
+    async with serving(address):
+        reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+        for _ in range(5):
+            writer.write(frame)
+            seen = b""
+            async with asyncio.timeout(10):
+                while answer not in seen:
+                    data = await reader.read(65_536)
+                    assert data, "the connection was ended"
+                    seen += data
+            await asyncio.sleep(0.55)  # what is tested: that this is not too often
+        writer.close()

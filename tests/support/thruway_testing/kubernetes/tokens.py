@@ -45,7 +45,7 @@ def unsigned(token: str) -> str:
 
 
 def _signed(token: str, key: rsa.RSAPrivateKey, changes: dict[str, Any]) -> str:
-    header = token.split(".")[0]
+    header = token.split(".", maxsplit=1)[0]
     payload = _encoded(json.dumps(claims_of(token) | changes).encode())
     signature = key.sign(f"{header}.{payload}".encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{header}.{payload}.{_encoded(signature)}"
