@@ -97,7 +97,8 @@ class Changes:
         self._api.apply(f"{self._path}/{name}", {**body, "metadata": {"name": name}})
 
     def _header(self, name: str) -> str | None:
-        return self._client.get(f"/{name}/models").headers.get("x-sample")
+        found = self._client.get(f"/{name}/models").headers.get("x-sample")
+        return None if found is None else str(found)
 
 
 def programmed(plane: ControlPlane) -> int:
@@ -161,7 +162,7 @@ def main() -> None:
             with Sidecar(pod, installation.authorities, [replica.address]) as car:
                 car.wait_ready()
                 say(f"  a proxy has them {time.perf_counter() - started:.2f} s after it")
-                until(lambda: programmed(plane) == size)
+                until(lambda there=there: programmed(plane) == there)  # type: ignore[misc]
                 say(f"  their statuses say so {time.perf_counter() - started:.2f} s after it")
                 changes = Changes(plane, car, upstream.url)
                 samples = [changes.sample(number) for number in range(SAMPLES)]

@@ -11,7 +11,10 @@ import pytest
 from thruway_testing.kubernetes.binaries import find_binaries
 from thruway_testing.kubernetes.control_plane import ControlPlane
 from thruway_testing.kubernetes.kubectl import Kubectl
-from thruway_testing.kubernetes.pods import ensure_namespace
+from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
+from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.operator_process import Installation, Replica
+from thruway_testing.sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +64,34 @@ def namespace(control_plane: ControlPlane) -> str:
 def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
     """kubectl in that namespace, as an administrator."""
     return Kubectl(control_plane.admin_kubeconfig, namespace)
+
+
+@pytest.fixture
+def installation(control_plane: ControlPlane, namespace: str) -> Iterator[Installation]:
+    """What the chart installs, to watch that namespace."""
+    with Installation(control_plane, watch=[namespace]) as found:
+        yield found
+
+
+@pytest.fixture
+def operator(installation: Installation) -> Replica:
+    """One replica of the operator, which serves."""
+    return installation.replica().start().wait_ready()
+
+
+@pytest.fixture
+def sidecar(control_plane: ControlPlane, namespace: str, operator: Replica) -> Iterator[Sidecar]:
+    """A sidecar in that namespace, configured by that operator, not waited for."""
+    pod = create_pod(control_plane.api, namespace, "app")
+    with Sidecar(pod, control_plane.authority.certificate, [operator.address]) as found:
+        yield found
+
+
+@pytest.fixture
+def upstream() -> Iterator[OpenAIUpstream]:
+    """An upstream that lets in who has the key."""
+    with OpenAIUpstream(accepted_keys={CANARY_KEY}) as found:
+        yield found
 
 
 def install_crd(plane: ControlPlane) -> None:

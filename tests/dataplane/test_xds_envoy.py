@@ -477,6 +477,7 @@ async def test_bad_clusters_are_found() -> None:
 async def test_the_last_good_version_is_served() -> None:
     """A refused change leaves the version before it in place; a good change replaces both."""
     async with running(lambda port: [plain("a", port), plain("b", port)]) as (bench, _):
+        await bench.server.wait_programmed("", 5)  # Envoy serves before we have its ACK
         a, b = plain("a", bench.port), plain("b", bench.port)
         broken = fragment("a", cluster(bench.port, None), route=BAD_HEADER)
         status = await bench.publish(broken, b)

@@ -82,6 +82,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 def operator(**given: Any) -> None:  # noqa: ANN401 - checked by click
     """Watch PassthroughRoutes in a cluster and serve them to its Envoys. For the chart's use."""
+    # gRPC's core writes what strangers do at its port to standard error, as often as they like.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from thruway_operator.cluster.app import OperatorError, run
     from thruway_operator.cluster.logs import log_to_stderr
 

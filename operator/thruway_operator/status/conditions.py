@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from thruway_operator.status.observed import Observed
     from thruway_operator.status.tally import GroupTally
 
-__all__ = ["Proxies", "count", "status_of"]
+__all__ = ["Proxies", "count", "programmed_reason", "status_of", "was_programmed"]
 
 _MESSAGE: Final = 2_000
 """Characters of a message; Envoy may quote a whole route."""
@@ -79,7 +79,7 @@ def status_of(
     """
     accepted, resolved = _verdict(observed)
     programmed = _programmed(accepted, proxies, silent)
-    if patient and programmed.reason == "Pending" and _was_programmed(observed, previous):
+    if patient and programmed.reason == "Pending" and was_programmed(observed, previous):
         programmed = _ALL_SERVE
     conditions = (accepted, resolved, programmed)
     status: dict[str, Any] = {
@@ -125,7 +125,13 @@ def _programmed(accepted: Condition, proxies: Proxies, silent: Sequence[str]) ->
     return Condition(kind, False, "Pending", message)
 
 
-def _was_programmed(observed: Observed, previous: Mapping[str, Any]) -> bool:
+def programmed_reason(status: Mapping[str, Any]) -> str:
+    """Return why a status says of Programmed what it says."""
+    return str(_find("Programmed", status).get("reason", ""))
+
+
+def was_programmed(observed: Observed, previous: Mapping[str, Any]) -> bool:
+    """Whether a status says that all proxies hold the route's present generation."""
     found = _find("Programmed", previous)
     return found.get("status") == "True" and found.get("observedGeneration") == observed.generation
 

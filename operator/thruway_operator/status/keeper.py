@@ -7,7 +7,13 @@ import datetime as dt
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.status.conditions import Proxies, count, status_of
+from thruway_operator.status.conditions import (
+    Proxies,
+    count,
+    programmed_reason,
+    status_of,
+    was_programmed,
+)
 from thruway_operator.status.events import Events, transitions
 from thruway_operator.status.lease import Leader, Presence
 from thruway_operator.status.peers import Login, Peers
@@ -32,6 +38,9 @@ __all__ = ["StatusKeeper"]
 
 _COALESCE: Final = 0.05
 """Seconds for which changes of a group's proxies are gathered."""
+_RETURN: Final = 8.0
+"""Seconds that proxies have, after our start, to come back before they are missed; Envoy may wait
+for 5."""
 _PATIENCE: Final = 5.0
 """Seconds that a proxy has, once it has joined, before Programmed is no longer True."""
 
@@ -62,6 +71,7 @@ class StatusKeeper:
         self._stale_since = asyncio.Event()
         self._written: dict[str, tuple[int, str, Mapping[str, Any]]] = {}
         """Version, uid and status that we wrote last."""
+        self._started = time.monotonic()
         self._lacking: dict[str, float] = {}
         """Since when some proxy lacks a route that is programmed."""
         self._leader = Leader(client, namespace, replica, self._all_anew)
@@ -177,10 +187,28 @@ class StatusKeeper:
             silent=self._peers.silent,
             patient=self._is_patient(name, proxies),
         )
-        if status == previous:
+        if status == previous or self._too_early(name, observed, status, previous):
             return None
         namespace, _, short = name.partition("/")
         return status, (namespace, short, version)
+
+    def _too_early(
+        self,
+        name: str,
+        observed: Observed,
+        status: Mapping[str, Any],
+        previous: Mapping[str, Any],
+    ) -> bool:
+        """Whether proxies may be missing only because they have not come back to us yet."""
+        left = self._started + _RETURN - time.monotonic()
+        if left <= 0 or not was_programmed(observed, previous):
+            return False
+        if programmed_reason(status) not in {"NoProxies", "Pending", "Programmed"}:
+            return False
+        if status["proxies"]["connected"] >= previous.get("proxies", {}).get("connected", 0):
+            return programmed_reason(status) == "Pending"
+        self._writer.mark([name], after=left)
+        return True
 
     def _previous(self, name: str, observed: Observed) -> tuple[int, Mapping[str, Any]]:
         """Return the newest version that we know, and its status: written or seen."""
