@@ -1,7 +1,7 @@
 # Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup up test soak bench bench-apply fuzz check format generate lock clean
+.PHONY: help setup up test soak chaos bench bench-apply fuzz check format generate lock clean
 
 # The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
 PYTHON ?=
@@ -36,6 +36,9 @@ test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
 soak: setup ## Let everything go wrong at random for five minutes, with traffic running
 	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 .venv/bin/python -m pytest -s \
 		tests/dataplane/test_soak.py tests/dataplane/test_memory.py $(T) $(ARGS)
+
+chaos: setup ## Take the operator and the API server down for half a minute at a time, under load
+	@THRUWAY_CHAOS_SECONDS=30 .venv/bin/python -m pytest tests/cluster/test_chaos.py $(T) $(ARGS)
 
 bench: setup ## Compare a call through Thruway with one direct and one through Envoy alone
 	@.venv/bin/python bench/latency.py

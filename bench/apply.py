@@ -27,8 +27,8 @@ from thruway_testing.kubernetes.api import ROUTES  # noqa: E402
 from thruway_testing.kubernetes.binaries import find_binaries  # noqa: E402
 from thruway_testing.kubernetes.bulk import create_routes  # noqa: E402
 from thruway_testing.kubernetes.control_plane import ControlPlane  # noqa: E402
-from thruway_testing.kubernetes.kubectl import Kubectl  # noqa: E402
 from thruway_testing.kubernetes.pods import create_pod  # noqa: E402
+from thruway_testing.kubernetes.setup import install_crd  # noqa: E402
 from thruway_testing.openai_upstream import OpenAIUpstream  # noqa: E402
 from thruway_testing.operator_process import Installation  # noqa: E402
 from thruway_testing.sidecar import Sidecar  # noqa: E402
@@ -143,9 +143,7 @@ def main() -> None:
     """Run it all."""
     with contextlib.ExitStack() as stack:
         plane = stack.enter_context(ControlPlane(find_binaries(say)))
-        kubectl = Kubectl(plane.admin_kubeconfig, "default")
-        kubectl.run("apply", "--server-side", "--filename", str(ROOT / "charts/thruway/crds"))
-        kubectl.run("wait", "--for=condition=Established", "crd/passthroughroutes.thruway.dev")
+        install_crd(plane)
         upstream = stack.enter_context(OpenAIUpstream())
         pod = create_pod(plane.api, NAMESPACE, "proxy")
         installation = stack.enter_context(Installation(plane))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,14 +11,13 @@ from thruway_testing.kubernetes.binaries import find_binaries
 from thruway_testing.kubernetes.control_plane import ControlPlane
 from thruway_testing.kubernetes.kubectl import Kubectl
 from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
+from thruway_testing.kubernetes.setup import install_crd
 from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
 from thruway_testing.operator_process import Installation, Replica
 from thruway_testing.sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-CRDS = Path(__file__).parents[2] / "charts" / "thruway" / "crds"
 
 
 @pytest.fixture(scope="session")
@@ -92,13 +90,3 @@ def upstream() -> Iterator[OpenAIUpstream]:
     """An upstream that lets in who has the key."""
     with OpenAIUpstream(accepted_keys={CANARY_KEY}) as found:
         yield found
-
-
-def install_crd(plane: ControlPlane) -> None:
-    """Apply the chart's CRD and wait until it is served."""
-    kubectl = Kubectl(plane.admin_kubeconfig, "default")
-    kubectl.run("apply", "--server-side", "--filename", str(CRDS))
-    kubectl.run(
-        "wait", "--for=condition=Established", "--timeout=30s",
-        "crd/passthroughroutes.thruway.dev",
-    )  # fmt: skip

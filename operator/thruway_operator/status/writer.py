@@ -79,6 +79,8 @@ class Writer:
                 self._wake.clear()
                 free = [at for route, at in self._due.items() if route not in self._busy]
                 pause = max(0.0, min(free) - time.monotonic()) if free else None
+                if free and not self._may_write():
+                    pause = _AGAIN  # the Lease may come back without anybody telling
                 try:
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -89,14 +91,13 @@ class Writer:
                 task.cancel()
 
     def _start_what_is_due(self) -> None:
+        if not self._may_write():
+            return
         now = time.monotonic()
         due = [r for r, at in self._due.items() if at <= now and r not in self._busy]
         for route in due:
             del self._due[route]
-            if not self._may_write():
-                continue  # who comes to write looks at all of them
-            found = self._desired(route)
-            if found is None:
+            if self._desired(route) is None:
                 continue
             self._busy.add(route)
             task = asyncio.create_task(self._write(route))
@@ -108,8 +109,12 @@ class Writer:
             async with self._slots:
                 # Once more: it may have waited behind thousands.
                 found = self._desired(route)
-                if found is not None and self._may_write():
-                    await self._apply(route, *found)
+                if found is None:
+                    return
+                if not self._may_write():
+                    self.mark([route])
+                    return
+                await self._apply(route, *found)
         finally:
             self._busy.discard(route)
             self._wake.set()

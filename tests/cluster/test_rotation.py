@@ -1,0 +1,78 @@
+"""Secrets change, go and come back while traffic runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from thruway_testing.cluster_user import CREDENTIAL, User, code_of, wait_answer
+from thruway_testing.load import Load
+from thruway_testing.openai_upstream import OpenAIUpstream
+from thruway_testing.up import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.sidecar import Sidecar
+
+OLD, NEW = "sk-canary-old-0123456789", "sk-canary-new-0123456789"
+
+
+@pytest.fixture
+def both() -> Iterator[OpenAIUpstream]:
+    with OpenAIUpstream(accepted_keys={OLD, NEW}) as found:
+        yield found
+
+
+def keys_of(upstream: OpenAIUpstream, since: int = 0) -> set[str]:
+    """Return the keys that requests brought, but for the first `since` ones."""
+    found = (
+        {name.lower(): value for name, value in request.headers}
+        for request in upstream.requests[since:]
+    )
+    return {headers["authorization"].removeprefix("Bearer ") for headers in found}
+
+
+def test_a_key_rotates_without_a_failed_request(
+    control_plane: ControlPlane, namespace: str, sidecar: Sidecar, both: OpenAIUpstream
+) -> None:
+    user = User(control_plane.api, namespace)
+    user.secret(OPENAI_API_KEY=OLD)
+    user.apply("a", both.url, credential=CREDENTIAL)
+    sidecar.wait_ready()
+    wait_answer(f"{sidecar.url}/a/v1/models", 200)
+
+    with Load([f"{sidecar.url}/a/v1/responses"], clients=4) as load:
+        wait_until(lambda: load.done > 20, "traffic")
+        user.secret(OPENAI_API_KEY=NEW)
+        wait_until(lambda: both.requests_with("authorization", f"Bearer {NEW}"), "the new key")
+        before = len(both.requests)
+        seen = load.done
+        wait_until(lambda: load.done > seen + 50, "more traffic")
+
+    assert not load.failures
+    assert keys_of(both, before + 20) == {NEW}
+
+
+def test_without_its_secret_a_route_answers_clearly_and_nothing_goes_out_bare(
+    control_plane: ControlPlane, namespace: str, sidecar: Sidecar, both: OpenAIUpstream
+) -> None:
+    user = User(control_plane.api, namespace)
+    user.secret(OPENAI_API_KEY=OLD)
+    user.apply("a", both.url, credential=CREDENTIAL)
+    sidecar.wait_ready()
+    url = f"{sidecar.url}/a/v1/models"
+    own = {"Authorization": "Bearer sk-of-the-client"}
+    wait_answer(url, 200, headers=own)
+
+    user.delete_secret()
+    refused = wait_answer(url, 503, headers=own)
+    assert code_of(refused) == "credential_missing"
+    user.wait_condition("a", "ResolvedRefs", "False", "SecretNotFound")
+
+    user.secret(OPENAI_API_KEY=NEW)
+    wait_answer(url, 200, headers=own)
+    user.wait_condition("a", "ResolvedRefs", "True")
+    assert keys_of(both) == {OLD, NEW}
