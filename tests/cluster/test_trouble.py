@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def plane(own_control_plane: ControlPlane) -> Iterator[ControlPlane]:
+def plane(own_control_plane: ControlPlane) -> ControlPlane:
     ensure_namespace(own_control_plane.api, "shop")
     return own_control_plane
 

@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from thruway_operator.cli.shared import as_json, echo, input_options, loaded
+from thruway_operator.cli.shared import (
+    Unusable,
+    accessed,
+    as_json,
+    cluster_options,
+    echo,
+    input_options,
+    loaded,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from thruway_operator.inspection.findings import Finding
+    from thruway_operator.inspection.loading import Input
 
 __all__ = ["check"]
 
@@ -25,22 +36,40 @@ __all__ = ["check"]
     type=click.Choice(["text", "json"]),
     help="How findings are printed.",
 )
-def check(files: tuple[Path, ...], port: int, output: str) -> None:
+@click.option(
+    "--cluster",
+    is_flag=True,
+    help="Also ask the cluster what would happen if the routes were applied; nothing is written.",
+)
+@cluster_options
+def check(  # noqa: PLR0917 - click passes them by name
+    files: tuple[Path, ...],
+    port: int,
+    output: str,
+    cluster: bool,
+    kubeconfig: str | None,
+    context: str | None,
+) -> None:
     """Say what is wrong with routes, and what is odd.
 
     As strict as `thruway up`, Envoy's own validation included: one line for each finding, with
     file, line, field and remedy.
 
+    With --cluster: as strict as the cluster that kubectl would use, its API server and the operator
+    included: conflicts with routes that are there, missing Secrets, missing rights.
+
     \b
     Exit code 0: nothing is wrong, though something may be odd.
     Exit code 1: there are errors.
-    Exit code 2: the arguments or files cannot be used.
+    Exit code 2: the arguments, the files or the cluster cannot be used.
     """
     from thruway_operator.inspection.checking import check as run
     from thruway_operator.local.console import wants_color
 
+    if cluster and not files:
+        raise Unusable("--cluster needs -f: name the files that would be applied")
     given = loaded(files, port)
-    report = run(given)
+    report = run(given, in_cluster=_in_cluster(given, kubeconfig, context) if cluster else None)
     secrets = given.secrets()
     if output == "json":
         as_json(report.data(), secrets)
@@ -50,3 +79,12 @@ def check(files: tuple[Path, ...], port: int, output: str) -> None:
             echo(finding.text(color=color), secrets)
         echo(report.summary())
     sys.exit(1 if report.count("error") else 0)
+
+
+def _in_cluster(given: Input, kubeconfig: str | None, context: str | None) -> list[Finding]:
+    from thruway_operator.inspection.incluster import ClusterError, check_in_cluster
+
+    try:
+        return check_in_cluster(given, accessed(kubeconfig, context))
+    except ClusterError as error:
+        raise Unusable(str(error), whole=True) from None

@@ -11,6 +11,7 @@ from thruway_operator.cli.completion import completion
 from thruway_operator.cli.explain import explain
 from thruway_operator.cli.operator import operator
 from thruway_operator.cli.root import Root
+from thruway_operator.cli.status import status
 from thruway_operator.cli.translate import translate
 from thruway_operator.cli.up import up
 
@@ -23,5 +24,5 @@ def main() -> None:
     """Call AI APIs directly, without each service holding an API key."""
 
 
-for _command in (up, check, translate, explain, completion, operator):
+for _command in (up, check, translate, explain, status, completion, operator):
     main.add_command(_command)

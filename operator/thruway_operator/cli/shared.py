@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 
     from thruway_operator.inspection.loading import Input
     from thruway_operator.ir import SecretValue
+    from thruway_operator.kube import Access
 
-__all__ = ["Unusable", "as_json", "echo", "input_options", "loaded", "say"]
+__all__ = [
+    "Unusable",
+    "accessed",
+    "as_json",
+    "cluster_options",
+    "echo",
+    "input_options",
+    "loaded",
+    "say",
+]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -55,6 +65,25 @@ def input_options(function: F) -> F:
         help="Port that `thruway up` serves on.",
     )
     return files(port(function))
+
+
+def cluster_options(function: F) -> F:
+    """Add `--kubeconfig` and `--context`."""
+    kubeconfig = click.option(
+        "--kubeconfig",
+        metavar="FILE",
+        help="The kubeconfig to use.  [default: as kubectl has it]",
+    )
+    context = click.option("--context", help="The kubeconfig's context to use.")
+    return kubeconfig(context(function))
+
+
+def accessed(kubeconfig: str | None, context: str | None) -> Access:
+    """Return the way to the cluster that kubectl would take; Unusable if there is none."""
+    from thruway_operator.kube import AccessError, load_access
+
+    with _unusable(AccessError):
+        return load_access(os.environ, kubeconfig=kubeconfig, context=context)
 
 
 def loaded(files: tuple[Path, ...], port: int) -> Input:

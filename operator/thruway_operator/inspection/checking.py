@@ -13,7 +13,7 @@ from thruway_operator.inspection.validation import EnvoyError, culprits
 from thruway_operator.sources.environment import KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from thruway_operator.inspection.loading import Input
 
@@ -23,9 +23,19 @@ _FIELD = re.compile(r"(spec(?:\.\w+|\[\d+\])*)[ :]+(.+)", re.DOTALL)
 _FIELDS = {"Conflicted": "spec.path", "ClientAuthRequired": "spec.clientAuth"}
 
 
-def check(given: Input) -> Report:
-    """Return all findings: errors are what `thruway up` would not start with."""
-    findings = [*_unread(given), *refusals(given), *_rejected(given), *_odd(given)]
+def check(given: Input, *, in_cluster: Sequence[Finding] | None = None) -> Report:
+    """Return all findings: errors are what `thruway up` would not start with.
+
+    `in_cluster`: what a cluster says; then the environment of this machine does not matter.
+    """
+    odd = _odd(given, here=in_cluster is None)
+    findings = [
+        *_unread(given),
+        *refusals(given),
+        *_rejected(given),
+        *odd,
+        *(in_cluster or ()),
+    ]
     order = {finding.file: place for place, finding in enumerate(findings)}
     findings.sort(key=lambda finding: (order[finding.file], finding.line))
     return Report.of(len(given.served.routes), findings)
@@ -70,15 +80,15 @@ def _rejected(given: Input) -> Iterator[Finding]:
             yield Finding("error", "envoy", 0, "", f"the routes taken together: {said}")
 
 
-def _odd(given: Input) -> Iterator[Finding]:
-    for warning in given.warnings:
+def _odd(given: Input, *, here: bool) -> Iterator[Finding]:
+    for warning in given.warnings if here else ():
         yield Finding("warning", ENVIRONMENT, 0, "", warning)
     if given.demonstration:
         message = f"{KEY} is not set, so `thruway up` serves made-up answers; set it"
         yield Finding("warning", ENVIRONMENT, 0, "", message)
         return
     for route in given.given.routes:
-        for field, message in missing_of(route, given.served):
+        for field, message in missing_of(route, given.served) if here else ():
             yield _at(given, "warning", route.id, field, message)
         if given.translation.verdicts[route.id].accepted.status:
             for field, message in oddities_of(route, given.served):

@@ -89,6 +89,7 @@ def _kubeconfig_access(path: str | None, context: str | None) -> Access:
     # Exec plugins, cloud providers, merged files: all of that is the client library's.
     from kubernetes import client
     from kubernetes.config import ConfigException, kube_config
+    from yaml import YAMLError
 
     library: Any = kube_config  # it has no types
     configuration: Any = client.Configuration()
@@ -97,7 +98,15 @@ def _kubeconfig_access(path: str | None, context: str | None) -> Access:
         library.load_kube_config(
             config_file=path, context=context, client_configuration=configuration
         )
-    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        ConfigException,
+        YAMLError,
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
         raise AccessError(
             f"no usable kubeconfig: {_first_line(error)}: set KUBECONFIG or --kubeconfig to a "
             "file that kubectl can use"

@@ -1,0 +1,204 @@
+"""`thruway status` and `thruway check --cluster` against a real API server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from thruway_testing.cluster_user import CREDENTIAL, User
+from thruway_testing.command import thruway
+from thruway_testing.kubernetes.bulk import route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.openai_upstream import OpenAIUpstream
+    from thruway_testing.operator_process import Replica
+    from thruway_testing.sidecar import Sidecar
+
+CANARY = "sk-canary-cli-0123456789abcdef"
+
+
+@pytest.fixture
+def user(control_plane: ControlPlane, namespace: str) -> User:
+    return User(control_plane.api, namespace)
+
+
+def run(plane: ControlPlane, *arguments: str) -> Result:
+    return thruway(*arguments, environment={"KUBECONFIG": str(plane.admin_kubeconfig)})
+
+
+def write(folder: Path, namespace: str, *documents: dict[str, object]) -> str:
+    for document in documents:
+        document["metadata"]["namespace"] = namespace  # type: ignore[index]
+    path = folder / "route.yaml"
+    path.write_text(yaml.safe_dump_all(documents))
+    return str(path)
+
+
+def test_status_shows_every_route_and_says_what_is_wrong(
+    control_plane: ControlPlane, namespace: str, user: User, sidecar: Sidecar,
+    upstream: OpenAIUpstream,
+) -> None:  # fmt: skip
+    empty = run(control_plane, "status", "-n", namespace)
+    assert (empty.exit_code, empty.output.strip()) == (
+        0, f"There is no PassthroughRoute in namespace {namespace}."
+    )  # fmt: skip
+    user.apply("good", upstream.url)
+    sidecar.wait_ready()
+    user.wait_programmed("good")
+
+    good = run(control_plane, "status", "-n", namespace)
+
+    assert good.exit_code == 0
+    title, row = good.output.splitlines()
+    assert title.split()[:3] == ["NAMESPACE", "NAME", "PATH"]
+    assert row.split() == [namespace, "good", "/good", upstream.url, "True", "True", "True", "1/1"]
+
+    user.apply("bad", upstream.url, credential=CREDENTIAL)
+    user.wait_condition("bad", "ResolvedRefs", "False")
+    bad = run(control_plane, "status", "-n", namespace)
+    assert bad.exit_code == 1
+    assert f"{namespace}/bad: SecretNotFound: " in bad.output.splitlines()[-1]
+    data = json.loads(run(control_plane, "status", "-o", "json").output)["routes"]
+    mine = {item["name"]: item for item in data if item["namespace"] == namespace}
+    assert mine["good"]["good"] is True
+    assert mine["bad"]["good"] is False
+    assert mine["bad"]["conditions"]["ResolvedRefs"]["reason"] == "SecretNotFound"
+
+
+def test_status_of_a_route_that_no_operator_has_seen(
+    control_plane: ControlPlane, namespace: str, user: User
+) -> None:
+    user.apply("new", "https://api.example.com")
+
+    result = run(control_plane, "status", "-n", namespace)
+
+    assert result.exit_code == 1
+    assert "no operator has looked at it yet" in result.output
+
+
+def test_check_says_what_would_happen(
+    control_plane: ControlPlane, namespace: str, user: User, operator: Replica, tmp_path: Path
+) -> None:
+    assert operator.is_ready()
+    user.apply("older", "https://api.example.com", path="/x")
+    user.secret("here", KEY="sk-x")
+    good = route("good", "https://api.example.com", path="/y")
+    good["spec"]["credential"] = {"secretKeyRef": {"name": "here", "key": "KEY"}}
+
+    fine = run(control_plane, "check", "--cluster", "-f", write(tmp_path, namespace, good))
+    assert (fine.exit_code, fine.output) == (0, "1 route, 0 errors, 0 warnings\n")
+
+    loser = route("loser", "https://api.example.com", path="/x/y", credential=CREDENTIAL)
+    lost = run(control_plane, "check", "--cluster", "-f", write(tmp_path, namespace, loser))
+    assert lost.exit_code == 1
+    (conflict,) = (line for line in lost.output.splitlines() if "path collides" in line)
+    (secret,) = (line for line in lost.output.splitlines() if "secretKeyRef" in line)
+    assert "error: spec.path: path collides with /x of the older route" in conflict
+    assert f"{namespace}/older" in conflict
+    assert "warning: spec.credential.secretKeyRef: " in secret
+    assert "openai" in secret
+
+    same = route("older", "https://api.example.com", path="/x/z")
+    own = run(control_plane, "check", "--cluster", "-f", write(tmp_path, namespace, same))
+    assert own.exit_code == 0  # a route does not conflict with what it was
+
+    assert {item["metadata"]["name"] for item in routes(user)} == {"older"}  # nothing was written
+
+
+def routes(user: User) -> list[dict[str, dict[str, str]]]:
+    found: list[dict[str, dict[str, str]]] = user.api.get(
+        f"/apis/thruway.dev/v1alpha1/namespaces/{user.namespace}/passthroughroutes"
+    )["items"]
+    return found
+
+
+def test_check_says_which_rights_are_missing(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, namespace, route("a", "https://api.example.com", credential=CREDENTIAL))
+    rules = [{"apiGroups": ["thruway.dev"], "resources": ["passthroughroutes"], "verbs": ["list"]}]
+    role = {"metadata": {"name": namespace}, "rules": rules}
+    base = "/apis/rbac.authorization.k8s.io/v1"
+    control_plane.api.post(f"{base}/clusterroles", role)
+    binding = {
+        "metadata": {"name": namespace},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace,
+        },
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": namespace}],
+    }  # fmt: skip
+    control_plane.api.post(f"{base}/clusterrolebindings", binding)
+    kubeconfig = str(control_plane.kubeconfig(namespace))
+
+    result = thruway("check", "--cluster", "-f", file, "--kubeconfig", kubeconfig)
+
+    assert result.exit_code == 1
+    assert (
+        f"error: metadata.namespace: you may not apply PassthroughRoutes in namespace {namespace}"
+        in result.output
+    )
+    assert (
+        f"warning: spec: you may not read Secret openai in namespace {namespace}" in result.output
+    )
+
+
+def test_check_repeats_no_key(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    """The API server repeats wrong values; a key in the wrong place is one."""
+    file = write(tmp_path, namespace, route(CANARY, "https://api.example.com"))
+
+    result = run(control_plane, "check", "--cluster", "-f", file)
+
+    assert CANARY not in result.output
+
+
+@pytest.mark.parametrize("command", [["status"], ["check", "--cluster", "-f", "route.yaml"]])
+def test_a_cluster_that_cannot_be_asked_is_said_in_a_sentence(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "default", route("a", "https://api.example.com"))
+    nothing = thruway(*command, "--kubeconfig", str(tmp_path / "nothing"))
+    assert nothing.exit_code == 2
+    assert "no usable kubeconfig" in nothing.output
+    broken = tmp_path / "broken"
+    broken.write_text("{")
+    assert thruway(*command, "--kubeconfig", str(broken)).exit_code == 2
+    away = tmp_path / "away"
+    away.write_text(
+        yaml.safe_dump(
+            {
+                "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
+                "users": [{"name": "a", "user": {}}],
+                "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+                "current-context": "a",
+            }
+        )
+    )
+    result = thruway(*command, "--kubeconfig", str(away))
+    assert result.exit_code == 2
+    assert "cannot be reached" in result.output
+    assert len(result.output.splitlines()) == 1
+    missing = thruway(*command, "--kubeconfig", str(away), "--context", "b")
+    assert missing.exit_code == 2
+
+
+def test_check_in_a_cluster_needs_files() -> None:
+    result = thruway("check", "--cluster")
+
+    assert result.exit_code == 2
+    assert "--cluster needs -f" in result.output
+
+
+def test_a_cluster_without_the_crd(own_control_plane: ControlPlane) -> None:
+    result = run(own_control_plane, "status")
+
+    assert result.exit_code == 2
+    assert "install Thruway there first" in result.output
