@@ -24,6 +24,8 @@ _NAME = "thruway"
 class Root(click.Group):
     """The command with its subcommands. Exit code 2 for arguments that it does not understand."""
 
+    _chosen = ""
+
     def main(  # type: ignore[override]
         self,
         args: Sequence[str] | None = None,
@@ -40,7 +42,8 @@ class Root(click.Group):
             click.echo(error.format_message(), err=True)
             code = 2
         except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else _NAME
+            # The parser of a subcommand does not say whose it is.
+            command = error.ctx.command_path if error.ctx else f"{_NAME} {self._chosen}".strip()
             hint = "" if isinstance(error, Unusable) and error.whole else f" (see {command} --help)"
             say(command, _sentence(error) + hint)
             code = 2
@@ -56,6 +59,7 @@ class Root(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand, or say which there are."""
         name = args[0] if args else ""
+        self._chosen = name if self.get_command(ctx, name) else ""
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             names = self.list_commands(ctx)
             close = difflib.get_close_matches(name, names, n=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +28,8 @@ __all__ = [
     "loaded",
     "say",
 ]
+
+_LONG_WORD = re.compile(r"\S{200,}")
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -131,4 +134,6 @@ def say(command: str, sentence: str) -> None:
     """Say on standard error what is wrong, in one line."""
     from thruway_operator.inspection.findings import conceal
 
-    click.echo(f"{command}: {conceal(sentence)[:2000]}", err=True)
+    # A value may be of any length; what is wrong with it, and the remedy, come after it.
+    text = _LONG_WORD.sub(lambda found: f"{found[0][:60]}…", conceal(sentence))
+    click.echo(f"{command}: {text[:2000]}", err=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from thruway_operator.cli.shared import say
+
 __all__ = ["up", "without_keys"]
 
 _API_KEY = "--api-key"
@@ -87,7 +89,7 @@ def up(  # noqa: PLR0917 - click passes them by name
         asyncio.run(run(options, os.environ))
     except UpError as error:
         for sentence in error.sentences:
-            click.echo(f"thruway up: {sentence}", err=True)
+            say("thruway up", sentence)
         sys.exit(1)
 
 
