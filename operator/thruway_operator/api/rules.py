@@ -118,10 +118,16 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "Upstream.url": _URL,
     "OverrideUpstream": (_TLS,),
     "OverrideUpstream.url": _URL,
+    "UpstreamProxy": (
+        Rule(
+            "self.url != '' || !has(self.secretKeyRef)",
+            'secretKeyRef has no meaning with url "": remove it, or name the proxy',
+        ),
+    ),
     "UpstreamProxy.url": (
         Rule(
-            "self == '' || self.matches('^(?i)https?://[^/]')",
-            'must begin with http:// or https:// and a host, or be "" for none',
+            "self == '' || self.matches('^(?i)https?://[!-.0-~]+/*$')",
+            'must be http:// or https:// with a host and no path, or "" for none',
         ),
         Rule(
             "!self.contains('@') && !self.contains('?') && !self.contains('#')",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,56 +10,24 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thruway_operator.api.crd import crd
+from thruway_testing.bad_input import (
+    CANARY,
+    HEAD,
+    PLACES,
+    WRONG_TYPES,
+    Steps,
+    changed,
+    name_of,
+    out_of_range,
+    value_at,
+)
 from thruway_testing.command import thruway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from click.testing import Result
-
-CANARY = "sk-canary-bad-input-0123456789abcdef"
-WEIRD = "\U0001f600\u202e\x85\x9b[31m"
-HEAD = {"apiVersion": "thruway.dev/v1alpha1", "kind": "PassthroughRoute"}
-REF = {"name": "openai", "key": "KEY"}
-UPSTREAM = {
-    "url": "https://api.example.com/base",
-    "versionPrefix": "/v1",
-    "tls": {
-        "serverName": "api.example.com",
-        "minVersion": "TLSv1.3",
-        "caCertificateRef": {"kind": "ConfigMap", "name": "ca", "key": "ca.crt"},
-    },
-    "protocol": "HTTP1",
-    "proxy": {"url": "http://proxy.example:3128", "secretKeyRef": REF},
-}
-PAIRS = [{"name": "X-A", "value": "a"}]
-HEADERS = {"set": PAIRS, "add": PAIRS, "remove": ["X-B"]}
-CREDENTIAL = {"secretKeyRef": REF, "header": "X-Key", "prefix": "Key "}
-SPEC: dict[str, Any] = {
-    "path": "/all",
-    "hostnames": ["api.example.com"],
-    "provider": "openai",
-    "upstream": UPSTREAM,
-    "credential": CREDENTIAL,
-    "clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}},
-    "request": {
-        "methods": ["GET"],
-        "headers": {**HEADERS, "forwardOnly": ["X-C"]},
-        "query": {"default": PAIRS, "set": PAIRS, "remove": ["q"]},
-    },
-    "response": {"headers": HEADERS},
-    "overrides": [
-        {"path": "/v1/x", "match": "Exact", "upstream": UPSTREAM, "credential": CREDENTIAL}
-    ],
-    "timeouts": {"connect": "1s", "request": "1m", "idle": "1h"},
-    "retries": {"attempts": 2, "retryOn": ["ConnectFailure"]},
-    "engine": "ExtProc",
-    "exposure": "Namespace",
-}
-
-Steps = tuple[str | int, ...]
 
 
 @pytest.fixture(autouse=True)
@@ -85,39 +51,10 @@ def is_said_well(result: Result) -> list[str]:
     return lines
 
 
-def schema_places(schema: dict[str, Any], place: Steps = ()) -> Iterator[tuple[Steps, Any]]:
-    yield place, schema
-    for name, inner in schema.get("properties", {}).items():
-        yield from schema_places(inner, (*place, name))
-    if "items" in schema:
-        yield from schema_places(schema["items"], (*place, 0))
-
-
-SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-PLACES = [(place, schema) for place, schema in schema_places(SCHEMA) if place]
-
-
-def value_at(place: Steps) -> Any:
-    value: Any = SPEC
-    for step in place:
-        value = value[step]
-    return value
-
-
 def document(place: Steps, change: Callable[[Any], Any]) -> str:
     """A route with everything in it, and one place of it changed."""
-    spec = copy.deepcopy(json.loads(json.dumps(SPEC)))
-    holder: Any = spec
-    for step in place[:-1]:
-        holder = holder[step]
-    holder[place[-1]] = change(holder[place[-1]])
-    text = yaml.safe_dump({**HEAD, "metadata": {"name": "all"}, "spec": spec}, sort_keys=False)
-    assert isinstance(text, str)
-    return text
-
-
-def name_of(place: Steps) -> str:
-    return "spec" + "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in place)
+    route = {**HEAD, "metadata": {"name": "all"}, "spec": changed(place, change)}
+    return str(yaml.safe_dump(route, sort_keys=False))
 
 
 def checked(text: str) -> Result:
@@ -141,14 +78,6 @@ def test_every_field_is_in_the_document() -> None:
     assert [line for line in errors if ": error: " in line] == []
 
 
-WRONG_TYPES: dict[str, list[Any]] = {
-    "string": [1, True, [], {}, ["x"], {"x": "y"}, 1.5],
-    "integer": ["1", 1.5, True, [], {}],
-    "array": ["x", 1, {}, True],
-    "object": ["x", 1, [], True, [{}]],
-}
-
-
 @pytest.mark.parametrize(("place", "schema"), PLACES, ids=[name_of(p) for p, _ in PLACES])
 def test_every_field_of_the_wrong_type(place: Steps, schema: dict[str, Any]) -> None:
     for wrong in WRONG_TYPES[schema["type"]]:
@@ -166,16 +95,7 @@ def test_every_field_of_the_wrong_type(place: Steps, schema: dict[str, Any]) -> 
 @pytest.mark.parametrize(("place", "schema"), PLACES, ids=[name_of(p) for p, _ in PLACES])
 def test_every_field_out_of_range(place: Steps, schema: dict[str, Any]) -> None:
     """Too long, too large, not one of those listed; a key in its place."""
-    wrong: list[Any] = []
-    if schema["type"] == "string":
-        wrong = ["x" * (schema["maxLength"] + 1), "x" * 100_000]
-        if "enum" in schema or "pattern" in schema:
-            wrong.append(CANARY + "\n" + WEIRD)
-    elif schema["type"] == "integer":
-        wrong = [schema["minimum"] - 1, schema["maximum"] + 1, 10**30]
-    elif schema["type"] == "array":
-        wrong = [value_at(place) * (schema["maxItems"] + 1)]
-    for value in wrong:
+    for value in out_of_range(place, schema):
         result = checked(document(place, lambda _, value=value: value))  # type: ignore[misc]
         lines = is_said_well(result)
         assert result.exit_code == 1, (value, lines)

@@ -32,7 +32,14 @@ class Kubectl:
     ) -> subprocess.CompletedProcess[str]:
         """Run it; raise KubectlError if it fails and `check` is true."""
         done = subprocess.run(
-            [str(_COMMAND), "--namespace", self.namespace, *arguments],
+            # What the server knows is cached by its address, which another one may have had.
+            [
+                str(_COMMAND),
+                f"--cache-dir={self.kubeconfig}.cache",
+                "--namespace",
+                self.namespace,
+                *arguments,
+            ],
             input=given,
             stdin=subprocess.DEVNULL if given is None else None,
             env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
