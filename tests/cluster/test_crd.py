@@ -196,6 +196,14 @@ def ours(spec: dict[str, Any]) -> str:
     return "" if verdict.accepted.status else verdict.accepted.message
 
 
+def test_a_name_that_only_holds_what_a_key_begins_with(control_plane: ControlPlane) -> None:
+    ref = {"name": "task-credentials", "key": "DISK-SECRETKEY"}
+    spec = {"path": "/a", "provider": "openai", "credential": {"secretKeyRef": ref}}
+    assert tried(control_plane, spec).status_code == 201
+    ref["key"] = CANARY
+    assert "looks like an API key itself" in refusal(control_plane, spec)
+
+
 RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"path": "/a"}, "spec", "`provider` or `upstream.url` is required: say where requests go"),
     ({"path": "/a", "provider": "openai", "exposure": "Cluster"}, "spec", "needs clientAuth"),

@@ -54,7 +54,7 @@ def _touched(what: str) -> tuple[Rule, ...]:
 
 
 _NAMES_A_KEY = Rule(
-    f"!self.matches('{KEY_PATTERN}')",
+    f"!self.matches('^({KEY_PATTERN})')",  # at the start, as the model has it
     "looks like an API key itself: put the key into a Secret, and name its entry here",
 )
 

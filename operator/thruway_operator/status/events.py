@@ -75,7 +75,10 @@ class Events:
         }
         key = hashlib.blake2b(f"{uid}\0{kind}\0{reason}\0{message}".encode(), digest_size=8)
         body = {
-            "metadata": {"namespace": namespace, "name": f"{name[:200]}.{key.hexdigest()}"},
+            "metadata": {
+                "namespace": namespace,
+                "name": f"{name[:200].rstrip('-.')}.{key.hexdigest()}",
+            },
             "involvedObject": about,
             "type": kind,
             "reason": reason,
@@ -111,6 +114,8 @@ class Events:
         name = body["metadata"]["name"]
         path = f"/api/v1/namespaces/{body['metadata']['namespace']}/events"
         count = self._counts.pop(name, 0) + 1
+        if count > 1 and not await self._count_up(f"{path}/{name}", now, count):
+            count = 1  # it has expired meanwhile
         if count == 1:
             try:
                 first = {"firstTimestamp": now, "lastTimestamp": now, "count": 1}
@@ -118,14 +123,23 @@ class Events:
             except ApiError as error:
                 if error.status != 409:
                     raise
-                count = 2  # of another replica's, or of our last life
-        if count > 1:
-            await self._client.request(
-                "PATCH",
-                f"{path}/{name}",
-                body={"lastTimestamp": now, "count": count},
-                content_type="application/merge-patch+json",
-            )
+                count = 2  # of another replica's, or of our last life; it does not say how many
+                await self._count_up(f"{path}/{name}", now, count)
         self._counts[name] = count
         if len(self._counts) > _KNOWN:
             del self._counts[next(iter(self._counts))]
+
+    async def _count_up(self, path: str, now: str, count: int) -> bool:
+        """Return whether the event was still there."""
+        try:
+            await self._client.request(
+                "PATCH",
+                path,
+                body={"lastTimestamp": now, "count": count},
+                content_type="application/merge-patch+json",
+            )
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True

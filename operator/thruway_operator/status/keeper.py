@@ -17,7 +17,7 @@ from thruway_operator.status.conditions import (
 from thruway_operator.status.events import Events, transitions
 from thruway_operator.status.lease import Leader, Presence
 from thruway_operator.status.peers import Login, Peers
-from thruway_operator.status.tally import GroupTally, changes, digest
+from thruway_operator.status.tally import GroupTally, changes
 from thruway_operator.status.telling import Telling
 from thruway_operator.status.writer import Writer
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from thruway_operator.status.observed import Observed
     from thruway_operator.status.writer import Target
     from thruway_operator.xds import XdsServer
-    from thruway_operator.xds.resources import Fragment
     from thruway_operator.xds.server import Authenticate
 
 __all__ = ["StatusKeeper"]
@@ -153,7 +152,7 @@ class StatusKeeper:
     def _count(self, group: str) -> None:
         before = self._tallies.get(group)
         members = self._members.get(group)
-        now = GroupTally.of(self._xds.status(group), lambda name: self._fragment(group, name))
+        now = GroupTally.of(self._xds.status(group), lambda name: self._digest(group, name))
         if members or now.connected:
             self._tallies[group] = now
         else:
@@ -161,9 +160,9 @@ class StatusKeeper:
             self._members.pop(group, None)
         self._news(group, changes(before, now))
 
-    def _fragment(self, group: str, name: str) -> Fragment | None:
+    def _digest(self, group: str, name: str) -> str | None:
         observed = self._routes.get(name)
-        return observed.fragments.get(group) if observed else None
+        return observed.digests.get(group) if observed else None
 
     def _news(self, group: str, routes: set[str] | None) -> None:
         members = self._members.get(group, set())
@@ -177,8 +176,7 @@ class StatusKeeper:
         if observed is None:
             return None
         version, previous = self._previous(name, observed)
-        digests = {group: digest(item) for group, item in observed.fragments.items()}
-        proxies = count(name, digests, [self._tallies, *self._peers.tallies])
+        proxies = count(name, observed.digests, [self._tallies, *self._peers.tallies])
         status = status_of(
             observed,
             proxies,
@@ -205,8 +203,9 @@ class StatusKeeper:
             return False
         if programmed_reason(status) not in {"NoProxies", "Pending", "Programmed"}:
             return False
-        if status["proxies"]["connected"] >= previous.get("proxies", {}).get("connected", 0):
-            return programmed_reason(status) == "Pending"
+        missed = status["proxies"]["connected"] < previous.get("proxies", {}).get("connected", 0)
+        if not missed and programmed_reason(status) != "Pending":
+            return False
         self._writer.mark([name], after=left)
         return True
 

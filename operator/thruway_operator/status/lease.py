@@ -65,6 +65,8 @@ class Leader:
         self._duration = duration
         self._record: dict[str, Any] | None = None
         """The Lease as we saw it last."""
+        self._stale = False
+        """Whether our record is known to be old. What we saw of it still counts."""
         self._seen = 0.0
         """When we saw it change last."""
         self._until = 0.0
@@ -99,15 +101,17 @@ class Leader:
         try:
             await self._try()
         except ApiError as error:
-            self._record = None  # somebody was quicker, or it is gone: look again
-            if error.status not in {404, 409}:
+            if error.status in {404, 409}:
+                self._stale = True  # somebody was quicker, or it is gone: look again
+            else:
                 _log.warning("the Lease %s cannot be had: %s", self._name, error)
         except KubeError as error:
             _log.debug("the Lease %s cannot be had: %s", self._name, error)
 
     async def _try(self) -> None:
-        if self._record is None or not self.holds():
+        if self._record is None or self._stale or not self.holds():
             await self._look()
+            self._stale = False
         if self._record is None:
             await self._write("POST", self._collection, {})
         elif self._ours() or self._lapsed():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from thruway_operator.status.tally import digest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,3 +33,9 @@ class Observed:
     upstream: str
     fragments: Mapping[str, Fragment] = field(repr=False)
     """What each of the groups is given for it."""
+    digests: Mapping[str, str] = field(init=False)
+    """Of these fragments, by group."""
+
+    def __post_init__(self) -> None:
+        found = {group: digest(fragment) for group, fragment in self.fragments.items()}
+        object.__setattr__(self, "digests", found)

@@ -41,35 +41,28 @@ class GroupTally:
     shares: Mapping[str, Share] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, status: GroupStatus, fragments: Callable[[str], Fragment | None]) -> GroupTally:
-        """Return the tally of a group's status, given what is wanted for each route."""
+    def of(cls, status: GroupStatus, digests: Callable[[str], str | None]) -> GroupTally:
+        """Return the tally of a group's status, given the digest of each route's content."""
         shares = {}
         for name, item in status.fragments.items():
-            wanted = fragments(name)
+            wanted = digests(name)
             if wanted is not None:
                 message = item.rejected or status.error or ""
-                shares[name] = Share(digest(wanted), item.proxies, message)
+                shares[name] = Share(wanted, item.proxies, message)
         return cls(status.connected, shares)
 
 
-_digests: dict[int, tuple[Fragment, str]] = {}
-_DIGESTS: Final = 20_000
-
-
 def digest(fragment: Fragment) -> str:
-    """Return what tells a fragment's content from any other; the same on every replica."""
-    known = _digests.get(id(fragment))
-    if known is not None and known[0] is fragment:
-        return known[1]
+    """Return what tells a fragment's content from any other; the same on every replica.
+
+    Not cached here: that would keep the keys of Secrets that are long gone. See `Observed.digests`.
+    """
     hashed = hashlib.blake2b(digest_size=9)
     for resource in (*fragment.clusters, *fragment.secrets):
         hashed.update(f"{resource.name}\0{resource.version}\0".encode())
     for part in _parts(fragment.routes):
         hashed.update(len(part).to_bytes(4, "big"))
         hashed.update(part)
-    if len(_digests) >= _DIGESTS:
-        _digests.clear()
-    _digests[id(fragment)] = fragment, hashed.hexdigest()
     return hashed.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -61,15 +62,14 @@ class Telling:
                 grpc.StatusCode.PERMISSION_DENIED, "tallies are for replicas of the operator"
             )
         told: dict[str, GroupTally] = {}
-        yield encode(told, self._tallies)
-        told = dict(self._tallies)
         while True:
-            changed = self._changed
-            try:
+            # Both before it is sent: what changes meanwhile is told next.
+            changed, now = self._changed, dict(self._tallies)
+            if now != told or not told:
+                yield encode(told, now)
+                told = now
+            else:
+                yield b""
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT):
                     await changed.wait()
-            except TimeoutError:
-                yield b""
-                continue
-            yield encode(told, self._tallies)
-            told = dict(self._tallies)

@@ -29,6 +29,8 @@ SETTLE: Final = 0.2
 REST: Final = 4.0
 """Seconds between two writes to one route, at least."""
 _AGAIN: Final = 0.5
+_LATEST: Final = 30.0
+"""Seconds until a write that failed is tried again: at first, and at the most."""
 _AT_ONCE: Final = 16
 
 
@@ -56,7 +58,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said: str | None = None
+        self._failures: dict[str, int] = {}
+        self._said = ""
 
     def mark(self, routes: Iterable[str], *, after: float = SETTLE) -> None:
         """Look at these routes in `after` seconds, or when the last write is long enough ago."""
@@ -70,6 +73,7 @@ class Writer:
         """A route is gone."""
         self._due.pop(route, None)
         self._last.pop(route, None)
+        self._failures.pop(route, None)
 
     async def run(self) -> None:
         """Write for ever."""
@@ -142,18 +146,24 @@ class Writer:
         except ApiError as error:
             if error.status == 404:
                 return
-            if error.status != 409:
-                self._tell(f"the status of {route} cannot be written: {error}")
-            self.mark([route], after=_AGAIN)
+            if error.status != 409:  # which only says that we shall soon see a newer version
+                self._tell(str(error.status), f"that of {route} is refused: {error}")
+            self._try_again(route)
         except KubeError as error:
-            self._tell(f"statuses cannot be written: {error}")
-            self.mark([route], after=_AGAIN)
+            self._tell("away", str(error))
+            self._try_again(route)
         else:
-            self._tell(None)
+            self._tell("", "")
+            self._failures.pop(route, None)
             self._last[route] = time.monotonic()
             self._written(route, answer)
 
-    def _tell(self, sentence: str | None) -> None:
-        if sentence is not None and sentence != self._said:
-            _log.warning("%s", sentence)
-        self._said = sentence
+    def _try_again(self, route: str) -> None:
+        failures = self._failures[route] = self._failures.get(route, 0) + 1
+        self.mark([route], after=min(_AGAIN * 2 ** (failures - 1), _LATEST))
+
+    def _tell(self, trouble: str, sentence: str) -> None:
+        """Say each kind of trouble once, not once for each of thousands of routes."""
+        if trouble and trouble != self._said:
+            _log.warning("statuses cannot be written: %s", sentence)
+        self._said = trouble
