@@ -173,7 +173,7 @@ def test_the_api_server_refuses_what_the_model_does_and_takes_what_it_takes(
     assert (answer.status_code == 201) == (not against), (place, value, answer.text[:600])
 
 
-# What an expression of bounded cost cannot say of a URL; it becomes a condition.
+# What an expression of bounded cost cannot say of a URL, or needs a preset; it becomes a condition.
 FOR_TRANSLATION_ALONE = (
     "has no valid host name",
     "has no valid IPv4 address",
@@ -182,6 +182,7 @@ FOR_TRANSLATION_ALONE = (
     "has no valid port",
     "has a path that is no base path",
     "may hold no zone in its IPv6 address",
+    "can never be met",
 )
 
 
