@@ -1,0 +1,86 @@
+"""The commands of docs/operator.md, typed as they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thruway_testing.cluster_user import User, wait_answer
+from thruway_testing.openai_upstream import CANARY_KEY
+from thruway_testing.up import base_environment
+
+if TYPE_CHECKING:
+    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.openai_upstream import OpenAIUpstream
+    from thruway_testing.sidecar import Sidecar
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "operator.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_declare_a_route(
+    control_plane: ControlPlane, namespace: str, sidecar: Sidecar, upstream: OpenAIUpstream,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    (commands,) = BLOCKS
+    config = json.loads(control_plane.admin_kubeconfig.read_text())
+    config["contexts"][0]["context"]["namespace"] = namespace
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    (tmp_path / "route.yaml").write_text(
+        f"""
+        apiVersion: thruway.dev/v1alpha1
+        kind: PassthroughRoute
+        metadata: {{name: openai}}
+        spec:
+          path: /openai_passthrough
+          provider: openai
+          upstream: {{url: "{upstream.url}"}}
+          credential: {{secretKeyRef: {{name: openai, key: OPENAI_API_KEY}}}}
+        """
+    )
+    environment = base_environment(
+        KUBECONFIG=str(tmp_path / "kubeconfig"),
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        HOME=str(tmp_path),
+    )
+
+    def typed(command: str, code: int = 0) -> str:
+        done = subprocess.run(
+            ["sh", "-c", command], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    secret, apply, get, describe, status = commands.replace("sk-…", CANARY_KEY).splitlines()
+    typed(secret)
+    typed(f"{apply.replace('kubectl apply', 'thruway check --cluster')}")
+    assert typed(apply) == "passthroughroute.thruway.dev/openai created\n"
+    sidecar.wait_ready()
+    wait_answer(f"{sidecar.url}/openai_passthrough/models", 200)
+    User(control_plane.api, namespace).wait_programmed("openai")
+    assert "/openai_passthrough" in typed(get)
+    assert "Programmed" in typed(describe)
+    assert namespace in typed(f"{status} -n {namespace}")
+
+
+def test_every_reason_of_a_condition_is_in_the_table() -> None:
+    code = Path(__file__).parents[2] / "operator" / "thruway_operator"
+    reasons = set()
+    for file in (code / "status" / "conditions.py", *(code / "translate").glob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        reasons |= set(re.findall(r'Refused\(\s*"(\w+)"', text))
+        reasons |= set(re.findall(r'Condition\(kind, (?:True|False|None), "(\w+)"', text))
+    assert len(reasons) > 8
+    assert sorted(reason for reason in reasons if f"`{reason}`" not in TEXT) == []
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert (DOCS / target).exists(), target
