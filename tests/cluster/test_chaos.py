@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from thruway_testing.cluster_user import User, wait_answer
+from thruway_testing.kubernetes.api import ROUTES
 from thruway_testing.kubernetes.control_plane import ControlPlane
 from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
 from thruway_testing.kubernetes.setup import install_crd
@@ -74,9 +75,15 @@ class Scene:
         headers = {"set": [{"name": "x-mark", "value": value}]}
         self.user.apply(name, self.upstream.url, response={"headers": headers})
 
+    def remark(self, name: str, value: str) -> None:
+        """Change the mark of a route: a patch costs the API server less than an apply."""
+        path = f"{ROUTES.format(self.user.namespace)}/{name}"
+        headers = {"set": [{"name": "x-mark", "value": value}]}
+        self.plane.api.merge(path, {"spec": {"response": {"headers": headers}}})
+
 
 @contextlib.contextmanager
-def scene(plane: ControlPlane, number: int) -> Iterator[Scene]:
+def scene(plane: ControlPlane, number: int, pause: float = 0.0) -> Iterator[Scene]:
     namespace = f"chaos-{uuid.uuid4().hex[:8]}"
     ensure_namespace(plane.api, namespace)
     user = User(plane.api, namespace)
@@ -93,7 +100,7 @@ def scene(plane: ControlPlane, number: int) -> Iterator[Scene]:
         url = f"{car.url}/steady/v1/responses"
         wait_answer(f"{car.url}/steady/models", lambda a: a.headers.get("x-upstream") == "openai")
         headers = {"Authorization": "Bearer any"}
-        load = stack.enter_context(Load([url], clients=4, headers=headers))
+        load = stack.enter_context(Load([url], clients=4, headers=headers, pause=pause))
         found = Scene(plane, user, replicas, car, upstream, load)
         found.goes_on()
         yield found
@@ -164,7 +171,8 @@ def test_the_api_server_hangs(plane: ControlPlane) -> None:
 
 
 def test_many_changes_a_second_end_in_the_last_state(plane: ControlPlane) -> None:
-    with scene(plane, 1) as it:
+    """With less traffic, so that two cores are enough for 200 changes a second."""
+    with scene(plane, 1, pause=0.2) as it:
         before = memory(it.replicas[0].pid)
         for number in range(10):
             it.mark(f"r{number}", "first")
@@ -176,11 +184,11 @@ def test_many_changes_a_second_end_in_the_last_state(plane: ControlPlane) -> Non
             while time.monotonic() < stop:
                 number += 1
                 for name in mine:
-                    it.mark(name, f"{number}")
+                    it.remark(name, f"{number}")
             for name in mine:
                 it.mark(name, "last")
 
-        threads = [threading.Thread(target=change, args=(names[n::4],)) for n in range(4)]
+        threads = [threading.Thread(target=change, args=([name],)) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -65,8 +65,10 @@ class Writer:
         """Look at these routes in `after` seconds, or when the last write is long enough ago."""
         at = time.monotonic() + after
         for route in routes:
-            # The first mark counts: a route that changes all the time is written now and then.
-            self._due.setdefault(route, max(at, self._last.get(route, 0.0) + REST))
+            # The earliest counts: a route that changes all the time is written now and then, and
+            # one that is to be tried again later is looked at as soon as something is new.
+            due = max(at, self._last.get(route, 0.0) + REST)
+            self._due[route] = min(due, self._due.get(route, due))
         self._wake.set()
 
     def forget(self, route: str) -> None:
@@ -146,8 +148,10 @@ class Writer:
         except ApiError as error:
             if error.status == 404:
                 return
-            if error.status != 409:  # which only says that we shall soon see a newer version
-                self._tell(str(error.status), f"that of {route} is refused: {error}")
+            if error.status == 409:  # we shall soon see a newer version
+                self.mark([route], after=_AGAIN)
+                return
+            self._tell(str(error.status), f"that of {route} is refused: {error}")
             self._try_again(route)
         except KubeError as error:
             self._tell("away", str(error))

@@ -27,6 +27,8 @@ class Load:
     urls: Sequence[str]
     streams: Sequence[str] = ()
     clients: int = 8
+    pause: float = 0.0
+    """Seconds that a client rests after each answer, to leave the machine to something else."""
     headers: dict[str, str] = field(default_factory=dict)
     done: int = 0
     failures: list[str] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Load:
             except (aiohttp.ClientError, TimeoutError) as error:
                 self.failures.append(f"{url}: {error!r}")
             self.done += 1
+            await asyncio.sleep(self.pause)
 
     async def _hold(self, session: aiohttp.ClientSession, url: str) -> None:
         try:
