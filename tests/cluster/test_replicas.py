@@ -133,6 +133,27 @@ def test_a_replica_that_ends_lets_go_of_the_lease_at_once(
     assert names == {"thruway-operator", f"thruway-replica-{pair[1 - first].pod.name}"}
 
 
+def test_the_lease_of_a_replica_that_vanished_is_taken_away(
+    control_plane: ControlPlane, installation: Installation
+) -> None:
+    replica = installation.replica().start().wait_ready()
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{installation.namespace}/leases"
+    metadata = {
+        "name": "thruway-replica-gone",
+        "labels": {"thruway.dev/replica": "true"},
+        "annotations": {"thruway.dev/address": "127.0.0.1:1"},
+    }
+    control_plane.api.post(path, {"metadata": metadata, "spec": {"holderIdentity": "gone"}})
+
+    def names() -> set[str]:
+        return {item["metadata"]["name"] for item in control_plane.api.get(path)["items"]}
+
+    wait_until(
+        lambda: names() == {"thruway-operator", f"thruway-replica-{replica.pod.name}"},
+        "only the living have a Lease",
+    )
+
+
 def test_both_serve_the_same_bytes(
     control_plane: ControlPlane, namespace: str, pair: Pair, cars: list[Sidecar]
 ) -> None:

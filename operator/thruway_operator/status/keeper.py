@@ -83,6 +83,7 @@ class StatusKeeper:
             replica=replica,
             on_news=self._news,
             on_change=self._all_anew,
+            may_write=self._leader.holds,
         )
         self._telling = Telling(authenticate, namespace, service_account, self._tallies)
         self._events = Events(client, replica)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
+from thruway_operator.kube import KubeError
 from thruway_operator.kube.reflector import Reflector
 from thruway_operator.status.lease import ADDRESS, DURATION, REPLICA, leases_path
 from thruway_operator.status.tally import TallyError, decode, take_in
@@ -39,6 +40,9 @@ _HEARTBEAT: Final = 2.5
 """Seconds without a message after which a stream is given up; one comes each second."""
 _AGAIN: Final = 0.3
 _LOOK: Final = 0.25
+_REMAINS: Final = 5 * DURATION
+"""Seconds after which the Lease of a replica that did not let go of it is taken away. One that was
+only asleep makes itself another."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,13 @@ class Peers:
         replica: str,
         on_news: Callable[[str, set[str] | None], None],
         on_change: Callable[[], None],
+        may_write: Callable[[], bool],
     ) -> None:
+        self._client = client
+        self._collection = leases_path(namespace)
+        self._may_write = may_write
+        self._renewed: dict[str, float] = {}
+        """When each Lease was seen to change last, those of the dead too."""
         self._own = f"thruway-replica-{replica}"
         self._login = login
         self._on_news = on_news
@@ -121,7 +131,9 @@ class Peers:
                     ill = False
                     for peer in self._peers.values():
                         peer.seen = now
+                    self._renewed = dict.fromkeys(self._renewed, now)
                 self._bury(now)
+                await self._clear_away(now)
                 self._listen_for_silence(now)
         finally:
             watching.cancel()
@@ -135,8 +147,10 @@ class Peers:
         if name == self._own:
             return
         if found is None:
+            self._renewed.pop(name, None)
             self._forget(name)
             return
+        self._renewed[name] = time.monotonic()
         holder, address, _ = found
         now = time.monotonic()
         peer = self._peers.get(name)
@@ -152,6 +166,16 @@ class Peers:
     def _bury(self, now: float) -> None:
         for name in [n for n, peer in self._peers.items() if now > peer.seen + DURATION]:
             self._forget(name)
+
+    async def _clear_away(self, now: float) -> None:
+        if not self._may_write():
+            return
+        for name in [n for n, renewed in self._renewed.items() if now > renewed + _REMAINS]:
+            self._renewed[name] = now  # once in a while, if it cannot be
+            try:
+                await self._client.request("DELETE", f"{self._collection}/{name}", within=2.0)
+            except KubeError as error:
+                _log.debug("the Lease of a dead replica stays: %s", error)
 
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)
