@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.kubernetes.binaries import find_binaries
+from thruway_testing.kubernetes.binaries import Binaries, BinariesError, find_binaries
 from thruway_testing.kubernetes.control_plane import ControlPlane
 from thruway_testing.kubernetes.kubectl import Kubectl
 from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
@@ -20,33 +20,46 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(scope="session")
-def binaries(request: pytest.FixtureRequest) -> object:
-    """kube-apiserver and etcd; says what it does while it builds them."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what is missing before the first test, whose time limit a build would break."""
+    config = session.config
+    if config.option.collectonly:
+        return
+    if not any("binaries" in getattr(item, "fixturenames", ()) for item in session.items):
+        return
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    assert terminal is not None
+    assert capture is not None
 
     def say(line: str) -> None:
-        if capture is None or terminal is None:
-            return
         with capture.global_and_fixture_disabled():
             terminal.write_line(line)
 
-    return find_binaries(say)
+    try:
+        find_binaries(say)
+    except BinariesError as error:
+        pytest.exit(str(error), returncode=1)
 
 
 @pytest.fixture(scope="session")
-def control_plane(binaries: object) -> Iterator[ControlPlane]:
+def binaries() -> Binaries:
+    """kube-apiserver and etcd."""
+    return find_binaries(print)
+
+
+@pytest.fixture(scope="session")
+def control_plane(binaries: Binaries) -> Iterator[ControlPlane]:
     """One control plane with Thruway's CRD, which all tests of a session share."""
-    with ControlPlane(binaries) as plane:  # type: ignore[arg-type]
+    with ControlPlane(binaries) as plane:
         install_crd(plane)
         yield plane
 
 
 @pytest.fixture
-def own_control_plane(binaries: object) -> Iterator[ControlPlane]:
+def own_control_plane(binaries: Binaries) -> Iterator[ControlPlane]:
     """A control plane of the test's own, to be killed, frozen or changed; without the CRD."""
-    with ControlPlane(binaries) as plane:  # type: ignore[arg-type]
+    with ControlPlane(binaries) as plane:
         yield plane
 
 

