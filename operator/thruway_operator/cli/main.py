@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from thruway_operator.cli.bootstrap import bootstrap
 from thruway_operator.cli.check import check
 from thruway_operator.cli.completion import completion
 from thruway_operator.cli.explain import explain
@@ -24,5 +25,5 @@ def main() -> None:
     """Call AI APIs directly, without each service holding an API key."""
 
 
-for _command in (up, check, translate, explain, status, completion, operator):
+for _command in (up, check, translate, explain, status, completion, operator, bootstrap):
     main.add_command(_command)

@@ -14,10 +14,12 @@ import click
 from thruway_operator.cli.shared import Unusable
 
 if TYPE_CHECKING:
-    from thruway_operator.cluster.options import Gateway, OperatorOptions
+    from thruway_operator.cluster.options import Gateway, OperatorOptions, OwnCertificates
+    from thruway_operator.translate.resources import ForwardProxies
 
 __all__ = ["main", "operator"]
 
+_SERVER_NAME = "thruway-operator"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -41,9 +43,25 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--xds-listen", default="0.0.0.0:18000", show_default=True, help="Where xDS is served."
 )
 @click.option("--health-listen", default=":8080", show_default=True, help="Where health is served.")
-@click.option("--tls-certificate", type=_FILE, required=True, help="Certificate chain (PEM).")
-@click.option("--tls-key", type=_FILE, required=True, help="The certificate's key (PEM).")
-@click.option("--tls-authorities", type=_FILE, required=True, help="CA of the other replicas.")
+@click.option("--tls-certificate", type=_FILE, help="Certificate chain (PEM).")
+@click.option("--tls-key", type=_FILE, help="The certificate's key (PEM).")
+@click.option("--tls-authorities", type=_FILE, help="CA of the other replicas.")
+@click.option("--tls-secret", help="Instead: make certificates, and keep them in this Secret.")
+@click.option("--tls-config-map", help="Publish their CA in this ConfigMap.")
+@click.option(
+    "--tls-folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/run/thruway/tls"),
+    show_default=True,
+    help="Put the files made of them here.",
+)
+@click.option(
+    "--tls-overlap",
+    type=click.IntRange(0, 86_400),
+    default=3600,
+    show_default=True,
+    help="Seconds for which a new CA is published before it signs.",
+)
 @click.option("--token", type=_FILE, required=True, help="Its token of audience thruway-xds.")
 @click.option(
     "--watch-namespace",
@@ -101,6 +119,7 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
     from thruway_operator.cluster.options import Gateway, OperatorOptions
     from thruway_operator.sources.cluster import Watched
 
+    certificate, key, authorities, own = _certificates(given)
     health_host, health_port = _listen(given["health_listen"], "--health-listen")
     _, xds_port = _listen(given["xds_listen"], "--xds-listen")
     address = given["address"]
@@ -111,9 +130,10 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
         namespace=given["namespace"],
         service_account=given["service_account"],
         address=address,
-        certificate=given["tls_certificate"],
-        key=given["tls_key"],
-        authorities=given["tls_authorities"],
+        certificate=certificate,
+        key=key,
+        authorities=authorities,
+        own_certificates=own,
         token=given["token"],
         xds_listen=given["xds_listen"],
         health_host=health_host,
@@ -124,7 +144,37 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
             tuple(given["gateway_namespaces"]),
         ),
         gateway=_gateway(given, Gateway),
+        proxies=_proxies(),
     )
+
+
+def _certificates(given: dict[str, Any]) -> tuple[Path, Path, Path, OwnCertificates | None]:
+    from thruway_operator.cluster.options import OwnCertificates
+
+    files = given["tls_certificate"], given["tls_key"], given["tls_authorities"]
+    secret, config_map, folder = given["tls_secret"], given["tls_config_map"], given["tls_folder"]
+    if secret and config_map and not any(files):
+        own = OwnCertificates(secret, config_map, (_SERVER_NAME,), float(given["tls_overlap"]))
+        return folder / "tls.crt", folder / "tls.key", folder / "ca.crt", own
+    if secret or config_map or not all(files):
+        raise Unusable(
+            "either --tls-secret and --tls-config-map are needed, or --tls-certificate, --tls-key "
+            "and --tls-authorities"
+        )
+    return *files, None
+
+
+def _proxies() -> ForwardProxies:
+    # Not HTTPS_PROXY itself: the API server is not reached through it.
+    from thruway_operator.sources.files import SourceError
+    from thruway_operator.sources.proxies import environment_proxies
+
+    names = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+    try:
+        return environment_proxies({name: os.environ.get(f"EGRESS_{name}", "") for name in names})
+    except SourceError as error:
+        text = str(error).replace("variable ", "variable EGRESS_")
+        raise Unusable(text.rstrip("."), whole=True) from None
 
 
 def _gateway(given: dict[str, Any], make: type[Gateway]) -> Gateway | None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 import signal
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from thruway_operator.certificates import CertificateKeeper, Terms
 from thruway_operator.cluster.health import Health, HealthError
 from thruway_operator.cluster.observation import Observation
 from thruway_operator.cluster.proxies import group_of
@@ -28,7 +30,7 @@ from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy
 from thruway_operator.xds import XdsError, XdsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
     from pathlib import Path
 
     from thruway_operator.cluster.options import OperatorOptions
@@ -78,7 +80,9 @@ class Operator:
         self._said: list[str] = []
         self._input: tuple[Resources, GatewayPolicy | None] | None = None
         self._translator = ClusterTranslator()
-        self._source = ClusterSource(client, options.watched, self._changed.set)
+        self._source = ClusterSource(
+            client, options.watched, self._changed.set, proxies=options.proxies
+        )
         authenticate = TokenReviewer(client).authenticate
         self._xds = XdsServer(
             partial(assemble, keep_browsers_out=False),
@@ -86,6 +90,7 @@ class Operator:
             on_change=self._proxies_changed,
             authenticate=authenticate,
         )
+        self._certificates = _certificates(options, client)
         self._serving = Serving(self._xds, system_ca)
         self._observation = Observation(options)
         self._keeper = StatusKeeper(
@@ -108,13 +113,18 @@ class Operator:
             port = await stack.enter_async_context(
                 health.serving(options.health_host, options.health_port)
             )
+            _log.info("health on port %d", port)
+            if self._certificates:
+                await _unless(stop, self._certificates.first())
+                if stop.is_set():
+                    return
             await self._xds.start(
                 options.xds_listen,
                 tls=(options.certificate, options.key),
                 handlers=self._keeper.handlers(),
             )
             stack.push_async_callback(self._xds.stop)
-            _log.info("health on port %d, xDS on %s", port, options.xds_listen)
+            _log.info("xDS on %s", options.xds_listen)
             parts: set[asyncio.Task[Any]] = {
                 asyncio.create_task(part, name=name)
                 for name, part in (
@@ -123,6 +133,9 @@ class Operator:
                     ("status", self._keeper.run()),
                 )
             }
+            if self._certificates:
+                renewal = self._certificates.run()
+                parts.add(asyncio.create_task(renewal, name="certificates"))
             stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait(), name="stop")
             try:
                 done, _ = await asyncio.wait(
@@ -191,6 +204,32 @@ class Operator:
         if self._said and not problems:
             _log.info("all lists and watches are well again")
         self._said = problems
+
+
+def _certificates(options: OperatorOptions, client: KubeClient) -> CertificateKeeper | None:
+    own = options.own_certificates
+    if own is None:
+        return None
+    terms = Terms(names=own.names, overlap=dt.timedelta(seconds=own.overlap))
+    return CertificateKeeper(
+        client,
+        namespace=options.namespace,
+        secret=own.secret,
+        config_map=own.config_map,
+        folder=options.certificate.parent,
+        terms=terms,
+    )
+
+
+async def _unless(stop: asyncio.Event, what: Coroutine[Any, Any, None]) -> None:
+    """Do it, unless `stop` comes first."""
+    doing, stopping = asyncio.ensure_future(what), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+    finally:
+        await _cancel({doing, stopping})
 
 
 def _same(

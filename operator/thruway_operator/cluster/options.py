@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thruway_operator.sources.cluster import Watched
+from thruway_operator.translate.resources import ForwardProxies
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Gateway", "OperatorOptions"]
+__all__ = ["Gateway", "OperatorOptions", "OwnCertificates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,17 @@ class Gateway:
     url: str = ""
     """Where clients reach it, for `status.url`."""
     allow_private_upstreams: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificates:
+    """The objects that hold them, which are there, empty at first; and the names they are for."""
+
+    secret: str
+    config_map: str
+    names: tuple[str, ...]
+    overlap: float = 3600.0
+    """Seconds for which a new authority is published before it signs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,8 @@ class OperatorOptions:
     key: Path
     authorities: Path
     """PEM files: what xDS is served with, and what the other replicas are checked with."""
+    own_certificates: OwnCertificates | None
+    """Whether, and where, this operator makes these files itself."""
     token: Path
     """The file with its own token of audience `thruway-xds`, for the other replicas."""
     xds_listen: str = "0.0.0.0:18000"
@@ -46,5 +60,7 @@ class OperatorOptions:
     health_port: int = 8080
     watched: Watched = field(default_factory=Watched)
     gateway: Gateway | None = None
+    proxies: ForwardProxies = field(default_factory=ForwardProxies)
+    """Through which proxies of the network upstreams are reached."""
     sidecar_url: str = "http://127.0.0.1:4000"
     """Where an application reaches its sidecar, for `status.url`."""

@@ -19,6 +19,7 @@ from thruway_extproc import rule
 from thruway_operator.envoy.clusters import NO_LIMIT
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import EXT_PROC_CLUSTER, XDS_CLUSTER
+from thruway_operator.envoy.reception import PLAIN, Reception
 from thruway_operator.envoy.service import XdsService, render_service_cluster
 from thruway_operator.envoy.tunnel import (
     internal_listeners,
@@ -45,6 +46,7 @@ class ProxyOptions:
     xds_socket: str = ""
     xds_service: XdsService | None = None
     extproc_sockets: tuple[str, ...]
+    reception: Reception = PLAIN
 
 
 def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
@@ -65,7 +67,10 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
         ),
         admin=bootstrap.Admin(address=_pipe(options.admin_socket)),
         static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[render_listener(options.addresses), *render_tunnel_listeners()],
+            listeners=[
+                render_listener(options.addresses, options.reception),
+                *render_tunnel_listeners(),
+            ],
             clusters=[extproc, xds, render_gate_cluster()],
         ),
         bootstrap_extensions=[internal_listeners()],

@@ -39,11 +39,14 @@ from thruway_operator.envoy.names import (
     METADATA,
     ROUTE_CONFIG,
 )
+from thruway_operator.envoy.reception import downstream_tls
 from thruway_operator.envoy.replies import CODE_IN_LOG, local_reply_config
 from thruway_operator.envoy.wire import ads, as_sent, duration, packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from thruway_operator.envoy.reception import Reception
 
 __all__ = ["ACCESS_LOG", "render_listener"]
 
@@ -76,8 +79,11 @@ ACCESS_LOG = {
 }
 
 
-def render_listener(addresses: Sequence[tuple[str, int]]) -> listener.Listener:
+def render_listener(
+    addresses: Sequence[tuple[str, int]], reception: Reception
+) -> listener.Listener:
     """Return the listener on these (address, port) pairs, of which there is at least one."""
+    tls = downstream_tls(reception.certificate) if reception.certificate else None
     first, *more = [_address(host, port) for host, port in addresses]
     return listener.Listener(
         name="thruway",
@@ -91,9 +97,10 @@ def render_listener(addresses: Sequence[tuple[str, int]]) -> listener.Listener:
                 filters=[
                     listener.Filter(
                         name="envoy.filters.network.http_connection_manager",
-                        typed_config=packed(_connection_manager()),
+                        typed_config=packed(_connection_manager(reception)),
                     )
-                ]
+                ],
+                transport_socket=tls,
             )
         ],
     )
@@ -103,7 +110,8 @@ def _address(host: str, port: int) -> core.Address:
     return core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
 
 
-def _connection_manager() -> hcm.HttpConnectionManager:
+def _connection_manager(reception: Reception) -> hcm.HttpConnectionManager:
+    age = reception.connection_age_ms
     return hcm.HttpConnectionManager(
         stat_prefix="thruway",
         rds=hcm.Rds(route_config_name=ROUTE_CONFIG, config_source=ads()),
@@ -136,10 +144,13 @@ def _connection_manager() -> hcm.HttpConnectionManager:
         common_http_protocol_options=core.HttpProtocolOptions(
             idle_timeout=duration(_HOUR),
             max_headers_count=200,
+            max_connection_duration=duration(age) if age else None,
+            max_connection_duration_jitter=type_pb.Percent(value=20) if age else None,
             headers_with_underscores_action=(
                 core.HttpProtocolOptionsHeadersWithUnderscoresAction.ALLOW
             ),
         ),
+        http1_safe_max_connection_duration=bool(age),
         http_protocol_options=core.Http1ProtocolOptions(
             enable_trailers=True,
             accept_http_10=True,

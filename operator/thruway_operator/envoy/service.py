@@ -1,16 +1,12 @@
 """How a proxy in a cluster reaches the operator: TLS there, a ServiceAccount token here.
 
-Token and CA come from files that kubelet replaces under way. Envoy reads them again only as SDS
-secrets, so two small files beside the bootstrap name them: a secret in the bootstrap itself never
-reloads (seen with 1.40).
+Token and CA come from files that kubelet replaces under way: see `secretfiles`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
@@ -27,13 +23,13 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
+from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
 from thruway_operator.envoy.wire import duration, packed
 
 __all__ = ["XdsService", "render_service_cluster", "secret_files"]
 
 _TOKEN_SDS: Final = "xds-token"  # noqa: S105 - a name
 _AUTHORITY_SDS: Final = "xds-ca"
-_TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +50,12 @@ class XdsService:
 
 def secret_files(service: XdsService) -> dict[str, str]:
     """Return the text of the files in `service.folder`, by name. They hold paths, no secrets."""
-    token = {"filename": service.token_file, **_watch(service.token_file)}
-    authority = {"trusted_ca": {"filename": service.ca_file}, **_watch(service.ca_file)}
-    secrets: dict[str, dict[str, object]] = {
-        _TOKEN_SDS: {"generic_secret": {"secret": token}},
-        _AUTHORITY_SDS: {"validation_context": authority},
-    }
+    token = {"filename": service.token_file, **watch(service.token_file)}
+    authority = {"trusted_ca": {"filename": service.ca_file}, **watch(service.ca_file)}
     return {
-        f"{name}.json": json.dumps({"resources": [{"@type": _TYPE, "name": name, **secret}]})
-        for name, secret in secrets.items()
+        **secret_file(_TOKEN_SDS, {"generic_secret": {"secret": token}}),
+        **secret_file(_AUTHORITY_SDS, {"validation_context": authority}),
     }
-
-
-def _watch(path: str) -> dict[str, object]:
-    # kubelet swaps a link in the folder (`..data`); the file itself never changes.
-    return {"watched_directory": {"path": str(PurePosixPath(path).parent)}}
 
 
 def render_service_cluster(name: str, service: XdsService) -> cluster.Cluster:
@@ -140,7 +127,7 @@ def _dns() -> cluster.ClusterCustomClusterType:
 
 def _options(service: XdsService) -> http.HttpProtocolOptions:
     token = generic.Generic(
-        credential=_from_file(service, _TOKEN_SDS),
+        credential=from_file(service.folder, _TOKEN_SDS),
         header="authorization",
         header_value_prefix="Bearer ",
     )
@@ -171,17 +158,6 @@ def _options(service: XdsService) -> http.HttpProtocolOptions:
     )
 
 
-def _from_file(service: XdsService, name: str) -> tls_pb.SdsSecretConfig:
-    path = str(PurePosixPath(service.folder) / f"{name}.json")
-    return tls_pb.SdsSecretConfig(
-        name=name,
-        sds_config=core.ConfigSource(
-            path_config_source=core.PathConfigSource(path=path),
-            resource_api_version=core.ApiVersion.V3,
-        ),
-    )
-
-
 def _tls(service: XdsService) -> tls_pb.UpstreamTlsContext:
     is_ip = _is_ip(service.server_name)
     kinds = tls_pb.SubjectAltNameMatcherSanType
@@ -200,7 +176,7 @@ def _tls(service: XdsService) -> tls_pb.UpstreamTlsContext:
                 default_validation_context=tls_pb.CertificateValidationContext(
                     match_typed_subject_alt_names=[name]
                 ),
-                validation_context_sds_secret_config=_from_file(service, _AUTHORITY_SDS),
+                validation_context_sds_secret_config=from_file(service.folder, _AUTHORITY_SDS),
             ),
         ),
     )

@@ -20,6 +20,7 @@ from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import ROUTE_CONFIG
+from thruway_operator.envoy.reception import PLAIN
 from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
 from thruway_operator.xds.refusal import refusal_text
 from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET
@@ -96,7 +97,7 @@ def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> Any:  #
     static = bootstrap.static_resources
     if static is None:  # which it never is
         raise ValueError("the bootstrap has no static resources")
-    ours = render_listener((("127.0.0.1", 0),)).name
+    ours = render_listener((("127.0.0.1", 0),), PLAIN).name
     static.listeners = [
         *(listener for listener in static.listeners if listener.name != ours),
         *(_listener(name, snapshot) for name, snapshot in snapshots.items()),
@@ -153,7 +154,7 @@ def _bodies(snapshots: Sequence[Snapshot] | Any, kind: str) -> list[bytes]:  # n
 
 
 def _listener(name: str, snapshot: Snapshot) -> listener_pb.Listener:
-    listener = render_listener((("127.0.0.1", 0),))
+    listener = render_listener((("127.0.0.1", 0),), PLAIN)
     listener.name = name
     for chain in listener.filter_chains:
         for network in chain.filters:

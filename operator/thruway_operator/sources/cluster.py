@@ -13,6 +13,7 @@ from thruway_operator.sources.referenced import Referenced
 from thruway_operator.sources.route_store import RouteStore
 from thruway_operator.translate import Resources
 from thruway_operator.translate.cluster import references
+from thruway_operator.translate.resources import ForwardProxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +56,15 @@ class Watched:
 class ClusterSource:
     """Keeps up with the cluster; calls `on_change` when anything that matters may have changed."""
 
-    def __init__(self, client: KubeClient, watched: Watched, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        watched: Watched,
+        on_change: Callable[[], None],
+        *,
+        proxies: ForwardProxies | None = None,
+    ) -> None:
+        self._proxies = proxies or ForwardProxies()
         self._on_change = on_change
         self._watched = watched
         self._references: dict[ObjectKey, tuple[PassthroughRoute, References]] = {}
@@ -146,6 +155,7 @@ class ClusterSource:
             routes=tuple(route for route in routes if route is not None),
             secrets=self.secrets.values,
             config_maps=self.config_maps.values,
+            proxies=self._proxies,
         )
 
     def _route_changed(self, key: ObjectKey) -> None:

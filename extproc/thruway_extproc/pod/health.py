@@ -1,0 +1,94 @@
+"""`/healthz`, `/readyz` and `/metrics` of a pod: for kubelet, Prometheus and whoever is on call."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from thruway_extproc.pod.admin import AdminError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from thruway_extproc.pod.admin import Admin
+
+__all__ = ["serving"]
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client that went away is nobody's trouble."""
+
+
+@contextmanager
+def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]]) -> Iterator[int]:
+    """Serve while the context lasts; yield the port.
+
+    `/healthz` says that `problems` has nothing to tell, `/readyz` that Envoy serves, too.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 10
+        protocol_version = "HTTP/1.0"
+        server_version = "thruway"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
+                self._health(problems())
+            elif path == "/readyz":
+                self._health([*problems(), *_envoy_problems(admin)])
+            elif path == "/metrics":
+                self._metrics()
+            else:
+                self._answer(404, b"there are /healthz, /readyz and /metrics\n", "text/plain")
+
+        def _health(self, found: list[str]) -> None:
+            body = json.dumps({"ok": not found, "problems": found}).encode() + b"\n"
+            self._answer(503 if found else 200, body, "application/json")
+
+        def _metrics(self) -> None:
+            try:
+                self._answer(200, admin.prometheus(), "text/plain; version=0.0.4")
+            except AdminError as error:
+                self._answer(503, f"{error}\n".encode(), "text/plain")
+
+        def _answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(_Server):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    with Server((host, port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _envoy_problems(admin: Admin) -> list[str]:
+    try:
+        admin.ready()
+    except AdminError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,101 @@
+"""`thruway bootstrap`: what Envoy reads when its pod starts, written by the pod's own image."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from thruway_operator.cli.shared import Unusable
+
+if TYPE_CHECKING:
+    from thruway_operator.envoy.bootstrap import ProxyOptions
+
+__all__ = ["bootstrap"]
+
+
+@click.command(hidden=True)
+@click.option("--folder", default="/run/thruway", show_default=True, help="Where to write.")
+@click.option("--pod", envvar="POD_NAME", required=True, help="The pod's name.")
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="The pod's namespace.")
+@click.option("--operator", required=True, metavar="HOST:PORT", help="Where xDS is served.")
+@click.option("--operator-name", default="thruway-operator", help="The name in its certificate.")
+@click.option("--token", required=True, help="The pod's token of audience thruway-xds.")
+@click.option("--authorities", required=True, help="CA of the operator's certificate (PEM).")
+@click.option("--listen", "listens", multiple=True, metavar="ADDRESS:PORT", help="For clients.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes of extproc.")
+@click.option("--tls-certificate", help="Certificate chain of the listener (PEM).")
+@click.option("--tls-key", help="Its key (PEM).")
+@click.option(
+    "--connection-age",
+    type=click.IntRange(0, 86_400),
+    default=0,
+    help="Seconds after which connections end with an answer; 0: never.",
+)
+def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
+    """Write Envoy's bootstrap into a folder. For the chart's use."""
+    from thruway_operator.envoy.bootstrap import render_bootstrap
+    from thruway_operator.envoy.reception import certificate_files
+    from thruway_operator.envoy.service import secret_files
+
+    options = _options(given)
+    assert options.xds_service is not None  # noqa: S101 (for the type)
+    files = secret_files(options.xds_service)
+    if options.reception.certificate:
+        files |= certificate_files(options.reception.certificate)
+    folder = Path(given["folder"])
+    try:
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        (folder / "bootstrap.pb").write_bytes(bytes(render_bootstrap(options)))
+    except OSError as error:
+        click.echo(
+            f"thruway bootstrap: cannot write into {folder} ({error.strerror}): mount a folder "
+            "there that this user may write to",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _options(given: dict[str, Any]) -> ProxyOptions:
+    from thruway_operator.envoy.bootstrap import ProxyOptions
+    from thruway_operator.envoy.reception import Certificate, Reception
+    from thruway_operator.envoy.service import XdsService
+
+    folder = given["folder"]
+    chain, key = given["tls_certificate"], given["tls_key"]
+    if bool(chain) != bool(key):
+        raise Unusable("--tls-certificate and --tls-key belong together: give both")
+    if not folder.startswith("/"):
+        raise Unusable("--folder must be an absolute path")
+    service = XdsService(
+        addresses=(_address(given["operator"], "--operator"),),
+        server_name=given["operator_name"],
+        token_file=given["token"],
+        ca_file=given["authorities"],
+        folder=folder,
+    )
+    return ProxyOptions(
+        node_id=f"{given['pod']}.{given['namespace']}",
+        addresses=tuple(
+            _address(item, "--listen") for item in given["listens"] or ("127.0.0.1:4000",)
+        ),
+        admin_socket=f"{folder}/admin.sock",
+        xds_service=service,
+        extproc_sockets=tuple(
+            f"{folder}/extproc-{number}.sock" for number in range(given["workers"])
+        ),
+        reception=Reception(
+            certificate=Certificate(chain, key, folder) if chain else None,
+            connection_age_ms=given["connection_age"] * 1000,
+        ),
+    )
+
+
+def _address(text: str, option: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+        raise Unusable(f"{option} must be ADDRESS:PORT, with a port from 1 to 65535")
+    return host.strip("[]"), int(port)

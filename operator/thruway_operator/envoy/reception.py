@@ -1,0 +1,65 @@
+"""How the shared gateway receives connections: TLS of its own, and an age at which they end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
+
+from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
+from thruway_operator.envoy.wire import packed
+
+__all__ = ["PLAIN", "Certificate", "Reception", "certificate_files", "downstream_tls"]
+
+_SDS: Final = "listener-tls"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the listener is served with. Absolute paths, those of Envoy's own file system."""
+
+    chain_file: str
+    key_file: str
+    folder: str
+    """Where `certificate_files` lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What the listener does with connections; by default what suits a sidecar."""
+
+    certificate: Certificate | None = None
+    """None: plain text."""
+    connection_age_ms: int = 0
+    """Milliseconds after which a connection ends with its next answer; 0: never. Requests under
+    way, however long, are never cut by it: HTTP/1.1 gets `connection: close`, HTTP/2 GOAWAY."""
+
+
+PLAIN: Final = Reception()
+"""What suits a sidecar."""
+
+
+def certificate_files(certificate: Certificate) -> dict[str, str]:
+    """Return the text of the files in `certificate.folder`, by name. They hold paths alone."""
+    pair = {
+        "certificate_chain": {"filename": certificate.chain_file},
+        "private_key": {"filename": certificate.key_file},
+        **watch(certificate.chain_file),
+    }
+    return secret_file(_SDS, {"tls_certificate": pair})
+
+
+def downstream_tls(certificate: Certificate) -> core.TransportSocket:
+    """Return the transport socket of the listener."""
+    context = tls_pb.DownstreamTlsContext(
+        common_tls_context=tls_pb.CommonTlsContext(
+            tls_params=tls_pb.TlsParameters(
+                tls_minimum_protocol_version=tls_pb.TlsParametersTlsProtocol.TLSv1_2
+            ),
+            tls_certificate_sds_secret_configs=[from_file(certificate.folder, _SDS)],
+            alpn_protocols=["h2", "http/1.1"],
+        )
+    )
+    return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
