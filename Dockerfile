@@ -19,11 +19,11 @@ RUN python3 -m venv --without-pip /opt/thruway \
     && python3 -m venv /opt/pip
 COPY image.lock /build/
 # Only wheels, so no compiler. Removed afterwards: the client library's asynchronous copy of itself,
-# which nothing imports, sources of what is compiled, type stubs, and commands that are not ours.
+# which nothing imports, tests, sources of what is compiled, type stubs, and commands not ours.
 RUN /opt/pip/bin/pip --python /opt/thruway/bin/python3 install --only-binary :all: --no-deps \
         --require-hashes --requirement /build/image.lock \
-    && rm -rf /opt/thruway/lib/python3*/site-packages/kubernetes/aio \
-    && find /opt/thruway/lib -type d \( -name tests -o -name conformance \) -prune -exec rm -rf {} + \
+    && rm -rf /opt/thruway/include /opt/thruway/lib/python3*/site-packages/kubernetes/aio \
+    && find /opt/thruway/lib -type d \( -name test -o -name tests \) -prune -exec rm -rf {} + \
     && find /opt/thruway/lib -type f \
         \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.[ch]' \) -delete \
     && find /opt/thruway/bin -type f -delete \
