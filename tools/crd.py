@@ -8,7 +8,7 @@ import yaml
 from thruway_operator.api.crd import crd
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "charts" / "thruway" / "crds" / "passthroughroutes.yaml"
+TARGET = ROOT / "charts" / "thruway" / "files" / "crds" / "passthroughroutes.yaml"
 
 _HEAD = """\
 # PassthroughRoute, thruway.dev/v1alpha1. Generated from the model by `make generate`.

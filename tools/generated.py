@@ -10,7 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-GENERATORS: tuple[tuple[str, ...], ...] = (("tools/reference.py",), ("tools/crd.py",))
+GENERATORS: tuple[tuple[str, ...], ...] = (
+    ("tools/reference.py",),
+    ("tools/crd.py",),
+    ("tools/chart.py",),
+)
 
 
 def main(arguments: list[str]) -> int:

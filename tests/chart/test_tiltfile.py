@@ -229,11 +229,15 @@ def test_the_gateway_is_where_the_demo_calls(tilt: Tilt) -> None:
 
 def test_the_demos_route_is_good_and_the_gateway_takes_it(tilt: Tilt) -> None:
     route = _named(tilt, "PassthroughRoute")["demo"]
-    documents, broken = parse_documents(yaml.safe_dump(route), "Tiltfile")
+    secret = _named(tilt, "Secret")[route["spec"]["clientAuth"]["secretRef"]["name"]]
+    documents, broken = parse_documents(yaml.safe_dump_all([route, secret]), "Tiltfile")
     manifests = read_manifests(documents)
     assert (broken, manifests.problems) == ([], [])
     [verdict] = translate(resources_of(manifests)).verdicts.values()
     assert verdict.good
+    [key] = secret["stringData"].values()
+    [call] = [entry for entry in tilt.commands if entry["name"] == "demo-call"]
+    assert f"Authorization: Bearer {key}" in call["cmd"]
     assert route["spec"]["exposure"] == "Cluster"
     label, _, value = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["gateway"][
         "namespaceSelector"

@@ -1,12 +1,149 @@
-{{- define "thruway.operator.name" -}}
-{{- default (printf "%s-operator" .Release.Name) .Values.serviceAccount.name | trunc 63 | trimSuffix "-" -}}
+{{/* Names */}}
+{{- define "thruway.name" -}}
+{{- default .Release.Name .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end }}
 
+{{- define "thruway.operator.name" -}}
+{{- printf "%s-operator" (include "thruway.name" .) -}}
+{{- end }}
+
+{{- define "thruway.operator.account" -}}
+{{- default (include "thruway.operator.name" .) .Values.serviceAccount.name -}}
+{{- end }}
+
+{{- define "thruway.gateway.name" -}}
+{{- printf "%s-gateway" (include "thruway.name" .) -}}
+{{- end }}
+
+{{/* Where the operator's certificate is, and the CA that proxies check it with. */}}
+{{- define "thruway.tls.secret" -}}
+{{- if eq .Values.certificates.mode "Secret" -}}
+{{- .Values.certificates.secretName -}}
+{{- else -}}
+{{- printf "%s-operator-tls" (include "thruway.name" .) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "thruway.ca.configMap" -}}
+{{- printf "%s-ca" (include "thruway.name" .) -}}
+{{- end }}
+
+{{- define "thruway.gateway.url" -}}
+{{- if .Values.gateway.url -}}
+{{- .Values.gateway.url | trimSuffix "/" -}}
+{{- else -}}
+{{- $scheme := ternary "https" "http" (ne (include "thruway.gateway.tlsSecret" .) "") -}}
+{{- printf "%s://%s.%s.svc:%v" $scheme (include "thruway.gateway.name" .) .Release.Namespace .Values.gateway.service.port -}}
+{{- end -}}
+{{- end }}
+
+{{- define "thruway.gateway.tlsSecret" -}}
+{{- if .Values.gateway.tls.certManager -}}
+{{- default (printf "%s-tls" (include "thruway.gateway.name" .)) .Values.gateway.tls.secretName -}}
+{{- else -}}
+{{- .Values.gateway.tls.secretName -}}
+{{- end -}}
+{{- end }}
+
+{{/* Metadata */}}
 {{- define "thruway.labels" -}}
 app.kubernetes.io/name: thruway
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* dict "root" $ "component" "gateway" */}}
+{{- define "thruway.selector" -}}
+app.kubernetes.io/name: thruway
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* dict "root" $ "name" … "component"? "namespace"? "labels"? "annotations"? */}}
+{{- define "thruway.metadata" -}}
+{{- $labels := include "thruway.labels" .root | fromYaml -}}
+{{- with .component }}{{ $_ := set $labels "app.kubernetes.io/component" . }}{{ end -}}
+{{- $labels = mustMergeOverwrite $labels (default dict .labels) -}}
+{{- $annotations := mustMergeOverwrite dict (deepCopy .root.Values.commonAnnotations) (default dict .annotations) -}}
+name: {{ .name }}
+{{- if not .clusterWide }}
+namespace: {{ default .root.Release.Namespace .namespace }}
+{{- end }}
+labels: {{- toYaml $labels | nindent 2 }}
+{{- with $annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* dict "image" .Values.image "tag" default */}}
+{{- define "thruway.image" -}}
+{{- $name := .image.repository -}}
+{{- with .image.registry }}{{ $name = printf "%s/%s" (trimSuffix "/" .) $name }}{{ end -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" $name .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .tag .image.tag) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "thruway.ownImage" -}}
+{{- include "thruway.image" (dict "image" .Values.image "tag" .Chart.AppVersion) -}}
+{{- end }}
+
+{{/* What all pods have: dict "root" $ "component" … "values" .Values.gateway */}}
+{{- define "thruway.pod.scheduling" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+{{- if .values.topologySpreadConstraints }}
+{{ toYaml .values.topologySpreadConstraints }}
+{{- else }}
+- maxSkew: 1
+  topologyKey: kubernetes.io/hostname
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "thruway.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{- define "thruway.podIdentity" -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- end }}
+
+{{/* The token with which a pod proves itself to the operator, and nowhere else. */}}
+{{- define "thruway.tokenVolume" -}}
+- name: token
+  projected:
+    sources:
+    - serviceAccountToken:
+        audience: thruway-xds
+        expirationSeconds: 3600
+        path: token
 {{- end }}
 
 {{/* What the operator may do in each namespace that it watches. It writes status and events alone. */}}

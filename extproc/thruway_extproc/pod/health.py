@@ -76,7 +76,14 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
     class Server(_Server):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    with Server((host, port), Handler) as server:
+    try:
+        found = Server((host, port), Handler)
+    except OSError as error:
+        raise OSError(
+            f"cannot serve health on {host}:{port} ({error.strerror}): choose another by "
+            "--health-listen"
+        ) from error
+    with found as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
         try:

@@ -62,6 +62,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Seconds for which a new CA is published before it signs.",
 )
+@click.option("--extra-authorities", type=_FILE, help="More CAs of upstreams (PEM).")
 @click.option("--token", type=_FILE, required=True, help="Its token of audience thruway-xds.")
 @click.option(
     "--watch-namespace",
@@ -144,6 +145,7 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
             tuple(given["gateway_namespaces"]),
         ),
         gateway=_gateway(given, Gateway),
+        extra_authorities=given["extra_authorities"],
         proxies=_proxies(),
     )
 

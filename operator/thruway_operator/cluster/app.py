@@ -23,7 +23,11 @@ from thruway_operator.cluster.serving import Serving
 from thruway_operator.envoy.fragments import assemble
 from thruway_operator.kube import AccessError, KubeClient, load_access
 from thruway_operator.kube.tokens import TokenReviewer
-from thruway_operator.sources.authorities import AuthoritiesError, system_authorities
+from thruway_operator.sources.authorities import (
+    AuthoritiesError,
+    more_authorities,
+    system_authorities,
+)
 from thruway_operator.sources.cluster import ClusterSource
 from thruway_operator.status import StatusKeeper
 from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy
@@ -66,7 +70,7 @@ async def run(
     try:
         access = load_access(environment, kubeconfig=str(kubeconfig) if kubeconfig else None)
         async with KubeClient(access) as client:
-            await Operator(options, client, system_authorities(environment)).run(stop)
+            await Operator(options, client, _authorities(options, environment)).run(stop)
     except (AccessError, AuthoritiesError, HealthError, XdsError) as error:
         raise OperatorError(str(error)) from error
 
@@ -108,7 +112,9 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; raise OperatorError if a part ends before."""
         options = self._options
-        health = Health(lambda: self._serving.open, lambda: self._source.problems)
+        health = Health(
+            lambda: self._serving.open, lambda: self._source.problems, self._figures
+        )
         async with contextlib.AsyncExitStack() as stack:
             port = await stack.enter_async_context(
                 health.serving(options.health_host, options.health_port)
@@ -145,6 +151,13 @@ class Operator:
                 await _cancel({stopping, *parts})
             if stopping not in done:
                 raise OperatorError(_obituary(done))
+
+    def _figures(self) -> dict[str, float]:
+        return {
+            "routes": float(len(self._source.objects)),
+            "proxies": float(self._xds.connected),
+            "writes_status": float(self._keeper.is_leader),
+        }
 
     def _group_of(self, node: Node) -> str:
         gateway = self._options.gateway
@@ -204,6 +217,12 @@ class Operator:
         if self._said and not problems:
             _log.info("all lists and watches are well again")
         self._said = problems
+
+
+def _authorities(options: OperatorOptions, environment: Mapping[str, str]) -> str:
+    """Return whom proxies trust upstreams by, as PEM."""
+    system = system_authorities(environment)
+    return f"{system}\n{more_authorities(options.extra_authorities)}"
 
 
 def _certificates(options: OperatorOptions, client: KubeClient) -> CertificateKeeper | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 __all__ = ["Health", "HealthError"]
 
@@ -22,10 +22,17 @@ class Health:
     """Answers by what it is told.
 
     `ready` says whether proxies are served: it stays true while the API server is away, for then
-    proxies that come back need us most. `problems` is shown with either answer.
+    proxies that come back need us most. `problems` is shown with either answer; `figures` are
+    gauges by name, for `/metrics`.
     """
 
-    def __init__(self, ready: Callable[[], bool], problems: Callable[[], list[str]]) -> None:
+    def __init__(
+        self,
+        ready: Callable[[], bool],
+        problems: Callable[[], list[str]],
+        figures: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._figures = figures
         self._ready = ready
         self._problems = problems
 
@@ -39,6 +46,7 @@ class Health:
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await runner.setup()
         try:
@@ -64,3 +72,19 @@ class Health:
     def _answer(self, status: str, code: int) -> web.Response:
         body = json.dumps({"status": status, "problems": self._problems()})
         return web.Response(text=body + "\n", status=code, content_type="application/json")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        figures = {
+            "ready": float(self._ready()),
+            "problems": float(len(self._problems())),
+            **self._figures(),
+        }
+        lines = [
+            line
+            for name, value in figures.items()
+            for line in (
+                f"# TYPE thruway_operator_{name} gauge",
+                f"thruway_operator_{name} {value:g}",
+            )
+        ]
+        return web.Response(text="\n".join(lines) + "\n")

@@ -60,6 +60,8 @@ class OperatorOptions:
     health_port: int = 8080
     watched: Watched = field(default_factory=Watched)
     gateway: Gateway | None = None
+    extra_authorities: Path | None = None
+    """PEM: whom upstreams are trusted by, besides those that the system knows."""
     proxies: ForwardProxies = field(default_factory=ForwardProxies)
     """Through which proxies of the network upstreams are reached."""
     sidecar_url: str = "http://127.0.0.1:4000"

@@ -11,7 +11,7 @@ import certifi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AuthoritiesError", "system_authorities"]
+__all__ = ["AuthoritiesError", "more_authorities", "system_authorities"]
 
 # Debian and Ubuntu; Fedora and RHEL; Alpine, macOS and the BSDs.
 _PLACES = (
@@ -38,6 +38,23 @@ def system_authorities(environment: Mapping[str, str]) -> str:
         if place and (found := _read(Path(place))):
             return found
     return Path(certifi.where()).read_text(encoding="utf-8")
+
+
+def more_authorities(path: Path | None) -> str:
+    """Return the CA bundle in a file as PEM; "" for none.
+
+    Raises:
+        AuthoritiesError: it is no readable PEM file.
+    """
+    if path is None:
+        return ""
+    found = _read(path)
+    if found is None:
+        raise AuthoritiesError(
+            f"{path} is no readable PEM file of certificates: correct it, or leave "
+            "--extra-authorities out"
+        )
+    return found
 
 
 def _asked(path: Path) -> str:

@@ -187,7 +187,7 @@ def _explained(error: KubeError) -> str:
     if isinstance(error, ApiError) and error.status == 404:
         return (
             f"the API server does not know {PLURAL}.{GROUP}: install Thruway's CRD "
-            "(charts/thruway/crds)"
+            "(crds.enabled in the chart)"
         )
     if isinstance(error, ApiError) and error.status in {401, 403}:
         return (

@@ -110,6 +110,8 @@ class XdsServer:
         self._linger = linger
         self._groups: dict[str, Group] = {}
         self._ids = count(1)
+        self.connected = 0
+        """How many proxies there are."""
         self._server: grpc.aio.Server | None = None
 
     async def start(
@@ -207,6 +209,7 @@ class XdsServer:
         session = Session(next(self._ids), node.id, self._linger)
         group = self._group(name)
         group.join(session)
+        self.connected += 1
         _log.info("proxy %s connected to group %r", node.id, name)
         over = asyncio.timeout(None)
         try:
@@ -219,6 +222,7 @@ class XdsServer:
                 reader.cancel()
                 guard.cancel()
         finally:
+            self.connected -= 1
             group.leave(session)
             if group.unused:
                 self._groups.pop(name, None)

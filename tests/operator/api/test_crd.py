@@ -17,7 +17,7 @@ from thruway_operator.api.route import PassthroughRouteSpec
 from thruway_operator.api.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[3]
-FILE = ROOT / "charts" / "thruway" / "crds" / "passthroughroutes.yaml"
+FILE = ROOT / "charts" / "thruway" / "files" / "crds" / "passthroughroutes.yaml"
 
 VERSION = crd()["spec"]["versions"][0]
 SCHEMA: dict[str, Any] = VERSION["schema"]["openAPIV3Schema"]

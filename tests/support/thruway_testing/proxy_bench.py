@@ -29,6 +29,7 @@ from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections 
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.fragments import assemble, render_fragments
+from thruway_operator.envoy.reception import PLAIN, certificate_files
 from thruway_operator.envoy.wire import packed
 from thruway_operator.sources.documents import parse_documents
 from thruway_operator.sources.manifests import read_manifests
@@ -40,6 +41,7 @@ from thruway_testing.golden import resources_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from thruway_operator.envoy.reception import Reception
     from thruway_operator.xds import Fragment, Snapshot
     from thruway_testing.manifests import Document
 
@@ -65,7 +67,9 @@ class ProxyBench:
         assemble: Callable[[Sequence[Fragment]], Snapshot] = assemble,
         system_ca: str = "",
         connection_limit: int | None = None,
+        reception: Reception = PLAIN,
     ) -> None:
+        self._reception = reception
         self._documents = documents
         self._extproc = extproc
         self._system_ca = system_ca
@@ -102,12 +106,16 @@ class ProxyBench:
             admin_socket="replaced",
             xds_socket=str(self.folder / "xds.sock"),
             extproc_sockets=tuple(sockets),
+            reception=self._reception,
         )
         file = self.folder / "bootstrap.pb"
         bootstrap = render_bootstrap(options)
         if self._connection_limit is not None:
             bootstrap.overload_manager = _at_most(self._connection_limit)
         file.write_bytes(bytes(bootstrap))
+        if self._reception.certificate:
+            for name, text in certificate_files(self._reception.certificate).items():
+                (Path(self._reception.certificate.folder) / name).write_text(text)
         self._wait(self._xds.start(f"unix:{options.xds_socket}"))
         stack.callback(lambda: self._wait(self._xds.stop()))
         args = ("--file-flush-interval-msec", "20", "--component-log-level", "misc:error")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CRDS", "install_crd"]
 
-CRDS = Path(__file__).parents[4] / "charts" / "thruway" / "crds"
+CRDS = Path(__file__).parents[4] / "charts" / "thruway" / "files" / "crds"
 
 
 def install_crd(plane: ControlPlane) -> None:

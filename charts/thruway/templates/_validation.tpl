@@ -1,0 +1,42 @@
+{{/* Values that contradict each other: one sentence says what to change. */}}
+{{- define "thruway.validate" -}}
+{{- $v := .Values -}}
+{{- if and (eq $v.certificates.mode "CertManager") (not $v.certificates.issuerRef.name) -}}
+{{- fail "certificates.mode is CertManager, but certificates.issuerRef.name is not set: name an issuer of cert-manager" -}}
+{{- end -}}
+{{- if and (eq $v.certificates.mode "Secret") (not $v.certificates.secretName) -}}
+{{- fail "certificates.mode is Secret, but certificates.secretName is not set: name the Secret with tls.crt, tls.key and ca.crt" -}}
+{{- end -}}
+{{- if and (ne $v.certificates.mode "Secret") $v.certificates.secretName -}}
+{{- fail (printf "certificates.secretName is set, but certificates.mode is %s: set certificates.mode to Secret, or leave the name out" $v.certificates.mode) -}}
+{{- end -}}
+{{- if and $v.egressProxy.secretName (or $v.egressProxy.https $v.egressProxy.http $v.egressProxy.noProxy) -}}
+{{- fail "egressProxy.secretName is set beside egressProxy.https, http or noProxy: use one or the other" -}}
+{{- end -}}
+{{- $g := $v.gateway -}}
+{{- if $g.enabled -}}
+{{- if and $v.watchNamespaces (not $g.namespaces) -}}
+{{- fail "watchNamespaces is set, so the operator may not read the labels of namespaces: name those whose routes the gateway takes in gateway.namespaces" -}}
+{{- end -}}
+{{- if $v.watchNamespaces -}}
+{{- range $g.namespaces -}}
+{{- if not (has . $v.watchNamespaces) -}}
+{{- fail (printf "gateway.namespaces holds %s, which watchNamespaces does not: add it there, or take it away here" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int $g.drain.atLeastSeconds) (int $g.drain.atMostSeconds) -}}
+{{- fail (printf "gateway.drain.atLeastSeconds (%v) is more than gateway.drain.atMostSeconds (%v): lower the one or raise the other" $g.drain.atLeastSeconds $g.drain.atMostSeconds) -}}
+{{- end -}}
+{{- if and $g.autoscaling.enabled (gt (int $g.autoscaling.minReplicas) (int $g.autoscaling.maxReplicas)) -}}
+{{- fail (printf "gateway.autoscaling.minReplicas (%v) is more than maxReplicas (%v): lower the one or raise the other" $g.autoscaling.minReplicas $g.autoscaling.maxReplicas) -}}
+{{- end -}}
+{{- if and $g.tls.certManager (not $g.tls.issuerRef.name) -}}
+{{- fail "gateway.tls.certManager is set, but gateway.tls.issuerRef.name is not: name an issuer of cert-manager" -}}
+{{- end -}}
+{{- else -}}
+{{- if $v.podMonitor.enabled -}}
+{{- fail "podMonitor.enabled is set, but there is no gateway to read metrics from: set gateway.enabled, or leave it out" -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
