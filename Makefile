@@ -66,6 +66,8 @@ COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal 
 
 lock: setup ## Write the lock files for pyproject.toml: make lock [ARGS=--upgrade]
 	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@$(COMPILE) --constraint requirements.lock --extra operator --extra extproc pyproject.toml -o image.lock $(ARGS)
+	@$(COMPILE) --constraint requirements.lock --group image-build -o image-build.lock $(ARGS)
 	@$(COMPILE) --group go -o tests/cluster/go.lock $(ARGS)
 
 clean: ## Remove .venv, caches and build results

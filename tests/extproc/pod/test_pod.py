@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import httpx
 import pytest
 import trustme
+from h2.connection import H2Connection
+from hyperframe.frame import Frame
 
 from thruway_operator.envoy.reception import Certificate, Reception
 from thruway_testing.envoy import wait_until
@@ -204,23 +206,43 @@ def test_an_old_connection_ends_after_its_answer_and_never_before(
 
 
 def test_a_stream_on_an_old_http2_connection_is_not_cut(pod: Pod, upstream: OpenAIUpstream) -> None:
-    # By curl: Python's h2 takes a GOAWAY for the end of all streams.
-    with ProxyBench(
-        [route("r", "/r", upstream.url)],
-        extproc=pod.sockets,
-        reception=Reception(connection_age_ms=300),
-    ) as bench:
-        url = f"{bench.url}/r/v1/lockstep/age"
-        command = ["curl", "-sSN", "--noproxy", "*", "--http2-prior-knowledge"]
-        key = f"Authorization: {KEY['Authorization']}"
-        with subprocess.Popen(
-            [*command, "-H", key, f"{url}?events=2"], stdout=subprocess.PIPE, text=True
-        ) as curl:
-            assert curl.stdout is not None
-            assert "0" in curl.stdout.readline()
-            _let_it_end(bench, url)
-            assert "1" in curl.stdout.read()
-            assert curl.wait(10) == 0
+    with (
+        ProxyBench(
+            [route("r", "/r", upstream.url)],
+            extproc=pod.sockets,
+            reception=Reception(connection_age_ms=300),
+        ) as bench,
+        socket.create_connection(("127.0.0.1", bench.port), 20) as plain,
+    ):
+        plain.sendall(_http2_request("/r/v1/lockstep/age?events=2"))
+        frames = _frames(plain.makefile("rb"))
+        assert b"0" in next(data for name, data in frames if name == "DATA")
+        _let_it_end(bench, f"{bench.url}/r/v1/lockstep/age")
+        rest = list(frames)
+        assert "GOAWAY" in [name for name, _ in rest]
+        assert b"1" in b"".join(data for name, data in rest if name == "DATA")
+
+
+def _http2_request(path: str) -> bytes:
+    connection = H2Connection()
+    connection.initiate_connection()
+    key = ("authorization", KEY["Authorization"])
+    pseudo = [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", path)]
+    connection.send_headers(1, [*pseudo, key], end_stream=True)
+    return connection.data_to_send()
+
+
+def _frames(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and body of frames up to the end of the stream.
+
+    Not by h2, which takes a GOAWAY for the end of all streams.
+    """
+    while True:
+        frame, length = Frame.parse_frame_header(memoryview(stream.read(9)))
+        body = stream.read(length)
+        yield type(frame).__name__.removesuffix("Frame").upper(), body
+        if "END_STREAM" in frame.flags and frame.stream_id == 1:
+            return
 
 
 def _let_it_end(bench: ProxyBench, url: str) -> None:
