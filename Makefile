@@ -1,7 +1,7 @@
 # Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup up test soak chaos bench bench-apply fuzz check format generate lock clean
+.PHONY: help setup up test test-node soak chaos bench bench-apply fuzz check format generate lock clean
 
 # The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
 PYTHON ?=
@@ -32,6 +32,9 @@ up: setup ## Run Thruway here: make up [ARGS="..."]
 
 test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
 	@.venv/bin/python -m pytest $(T) $(ARGS)
+
+test-node: setup ## Run the chart on a real node; needs root and a few of Debian's packages
+	@.venv/bin/python -m pytest --timeout 600 tests/node $(T) $(ARGS)
 
 soak: setup ## Let everything go wrong at random for five minutes, with traffic running
 	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 .venv/bin/python -m pytest -s \

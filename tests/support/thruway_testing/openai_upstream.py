@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import json
 import re
+import signal
 import threading
 import uuid
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
@@ -48,12 +49,18 @@ class OpenAIUpstream:
     """The server. A context manager; or `start()` and `stop()`.
 
     `accepted_keys`: the Bearer keys that it lets in; None lets in whoever brings any.
+    `address`: where it listens; by default on a free port of 127.0.0.1.
     `name`: what the header `x-upstream` of every answer says, to tell upstreams apart.
     """
 
     def __init__(
-        self, name: str = "openai", *, accepted_keys: Collection[str] | None = None
+        self,
+        name: str = "openai",
+        *,
+        accepted_keys: Collection[str] | None = None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
+        self._address = address
         self.name = name
         self.accepted_keys = accepted_keys
         self._journal = Journal()
@@ -144,7 +151,7 @@ class OpenAIUpstream:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, *self._address).start()
             self._port = runner.addresses[0][1]
             self._ready.set()
             await self._stopping.wait()
@@ -286,3 +293,15 @@ def _raise_error(status: int) -> NoReturn:
 
 def _error(error: ApiError) -> web.Response:
     return web.json_response(error.body, status=error.status, headers=error.headers)
+
+
+def main() -> None:
+    """Serve on port 8080 of all addresses until SIGTERM: `python -m thruway_testing…`, in a pod."""
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with OpenAIUpstream(accepted_keys=[CANARY_KEY], address=("0.0.0.0", 8080)):
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from thruway_testing.kubernetes.binaries import Binaries
 
-__all__ = ["ControlPlane", "ControlPlaneError"]
+__all__ = ["ControlPlane", "ControlPlaneError", "free_ports"]
 
 _HOST = "127.0.0.1"
 _PATIENCE = 60.0
@@ -39,20 +40,20 @@ class ControlPlane:
 
     def __init__(self, binaries: Binaries) -> None:
         self._binaries = binaries
-        self._folder = Path()
+        self.folder = Path()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="thruway-kubernetes-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="thruway-kubernetes-"))
         self._guard = Guard()
-        self._guard.remove_later(str(self._folder))
-        self.authority = Authority(self._folder / "pki")
+        self._guard.remove_later(str(self.folder))
+        self.authority = Authority(self.folder / "pki")
         self._serving = self.authority.issue(
             "apiserver", "kube-apiserver", hosts=[_HOST, "10.96.0.1", "localhost"]
         )
         try:
             self._start_etcd()
-            self.port = _free_ports(1)[0]
+            self.port = free_ports(1)[0]
             self.server = f"https://{_HOST}:{self.port}"
             self._admin = self.authority.issue("admin", "admin", ["system:masters"])
             self.api = Api(self.server, self.authority.certificate, self._admin)
@@ -68,7 +69,7 @@ class ControlPlane:
         if hasattr(self, "api"):
             self.api.close()
         self._guard.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def admin_kubeconfig(self) -> Path:
@@ -77,7 +78,7 @@ class ControlPlane:
 
     def kubeconfig(self, user: str, groups: Sequence[str] = ()) -> Path:
         """Return a kubeconfig with a client certificate of this user."""
-        path = self._folder / f"{user}.kubeconfig"
+        path = self.folder / f"{user}.kubeconfig"
         if not path.exists():
             certificate, key = self.authority.issue(f"user-{user}", user, groups)
             login = {"client-certificate": str(certificate), "client-key": str(key)}
@@ -145,19 +146,19 @@ class ControlPlane:
 
     def log(self, name: str) -> str:
         """Return what `etcd` or `apiserver` has logged."""
-        return (self._folder / f"{name}.log").read_text(errors="replace")
+        return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def _start_etcd(self) -> None:
         # A port may be taken by another between our looking and etcd's binding.
         for _ in range(5):
-            self._etcd_port, peers = _free_ports(2)
+            self._etcd_port, peers = free_ports(2)
             client = f"http://{_HOST}:{self._etcd_port}"
             peer = f"http://{_HOST}:{peers}"
             self._start(
                 "etcd",
                 [
                     str(self._binaries.etcd),
-                    *("--data-dir", str(self._folder / "etcd"), "--unsafe-no-fsync"),
+                    *("--data-dir", str(self.folder / "etcd"), "--unsafe-no-fsync"),
                     *("--listen-client-urls", client, "--advertise-client-urls", client),
                     *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                     *("--initial-cluster", f"default={peer}"),
@@ -183,14 +184,23 @@ class ControlPlane:
         revision = found["header"]["revision"]
         self.api.post_url(f"{url}/compaction", {"revision": revision, "physical": True})
 
-    def _start(self, name: str, command: list[str]) -> None:
-        with (self._folder / f"{name}.log").open("ab") as log:
+    def _start(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        path: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
+                executable=path,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._folder,
+                cwd=self.folder,
+                env=None if env is None else {**os.environ, **env},
                 start_new_session=True,
             )
         self._processes[name] = process
@@ -222,7 +232,8 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody had a moment ago."""
     sockets = [socket.create_server((_HOST, 0)) for _ in range(number)]
     ports = [item.getsockname()[1] for item in sockets]
     for item in sockets:

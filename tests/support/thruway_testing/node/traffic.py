@@ -1,0 +1,77 @@
+"""Steady traffic through the gateway's Service: requests, and streams of a few seconds each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from thruway_testing.envoy import wait_until
+from thruway_testing.load import Load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["traffic"]
+
+_EVENTS = 8
+_PACE = 0.5  # seconds between two events of a stream: each lasts as long as a short answer
+
+
+class _Traffic(Load):
+    """Also streams, one after the other, each event of which the client confirms."""
+
+    whole = 0
+
+    async def _hold(self, session: aiohttp.ClientSession, url: str) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._stream(session, f"{url}/{uuid.uuid4().hex}")
+                self.whole += 1
+            except (aiohttp.ClientError, TimeoutError, AssertionError) as error:
+                self.cut.append(repr(error))
+
+    async def _stream(self, session: aiohttp.ClientSession, url: str) -> None:
+        seen = 0
+        async with session.get(url, params={"events": _EVENTS}) as answer:
+            assert answer.status == 200, await answer.text()
+            async for line in answer.content:
+                if not line.startswith(b"data: {"):
+                    continue
+                assert json.loads(line[6:])["n"] == seen
+                await asyncio.sleep(_PACE)
+                async with session.post(f"{url}/ack", json={"n": seen}) as ack:
+                    assert ack.status < 300, await ack.text()
+                seen += 1
+        assert seen == _EVENTS, f"the stream ended after {seen} events"
+
+
+@contextlib.contextmanager
+def traffic(base: str, key: str) -> Iterator[_Traffic]:
+    """Have it flow while the context lasts, and more of it before and after what is done there.
+
+    `base`: the route's URL. No request may fail at the end, and no stream be cut.
+    """
+    found = _Traffic(
+        [f"{base}/v1/responses"],
+        [f"{base}/v1/lockstep"] * 4,
+        clients=4,
+        pause=0.02,
+        headers={"Authorization": f"Bearer {key}"},
+    )
+
+    def more() -> None:
+        done, whole = found.done, found.whole
+        wait_until(lambda: found.done > done + 50 and found.whole > whole + 4, "it flows", 60)
+
+    with found:
+        more()
+        yield found
+        more()
+    assert not found.failures, (len(found.failures), found.done, found.failures[:5])
+    # The last streams end when the clients do.
+    assert not found.cut, (len(found.cut), found.whole, found.cut[:5])
