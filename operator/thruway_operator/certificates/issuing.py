@@ -26,7 +26,8 @@ class Pair:
     """A certificate and its private key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
+    """Of this certificate: see `read_pair`."""
 
     @property
     def made(self) -> dt.datetime:

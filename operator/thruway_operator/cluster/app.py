@@ -112,9 +112,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; raise OperatorError if a part ends before."""
         options = self._options
-        health = Health(
-            lambda: self._serving.open, lambda: self._source.problems, self._figures
-        )
+        health = Health(lambda: self._serving.open, lambda: self._source.problems, self._figures)
         async with contextlib.AsyncExitStack() as stack:
             port = await stack.enter_async_context(
                 health.serving(options.health_host, options.health_port)

@@ -42,12 +42,19 @@ _HOST = "127.0.0.1"
 class Installation:
     """The operator's ServiceAccount and rights, as the chart has them, and its replicas.
 
-    `watch` are the namespaces that it watches; empty: all.
+    `watch` are the namespaces that it watches; empty: all. `own_certificates`: its replicas make
+    their certificates themselves, each with files of its own.
     """
 
     def __init__(
-        self, plane: ControlPlane, *, watch: Sequence[str] = (), gateway: bool = False
+        self,
+        plane: ControlPlane,
+        *,
+        watch: Sequence[str] = (),
+        gateway: bool = False,
+        own_certificates: bool = False,
     ) -> None:
+        self.own_certificates = own_certificates
         self.plane = plane
         self.watch = list(watch)
         self.gateway = gateway
@@ -98,8 +105,9 @@ class Installation:
         }
         with helm_python.Chart.load(str(CHART)) as chart:
             rendered = chart.render(values, name=self.namespace, namespace=self.namespace)
-        text = rendered["thruway/templates/operator-rbac.yaml"]
-        return [item for item in yaml.safe_load_all(text) if item]
+        names = ["operator-rbac"] + ["operator-certificates"] * self.own_certificates
+        texts = [rendered[f"thruway/templates/{name}.yaml"] for name in names]
+        return [item for text in texts for item in yaml.safe_load_all(text) if item]
 
     def replica(self, *arguments: str, kubeconfig: Path | None = None) -> Replica:
         """Return another replica, not started yet."""
@@ -150,9 +158,7 @@ class Replica:
             f"--address={_HOST}:{self.port}",
             f"--xds-listen={_HOST}:{self.port}",
             f"--health-listen={_HOST}:0",
-            f"--tls-certificate={installation.certificate}",
-            f"--tls-key={installation.key}",
-            f"--tls-authorities={installation.authorities}",
+            *self._certificates(),
             f"--token={self._token}",
             f"--kubeconfig={self._kubeconfig}",
             *watched,
@@ -169,6 +175,26 @@ class Replica:
             )
         self._guard.add(self._process.pid)
         return self
+
+    def _certificates(self) -> list[str]:
+        installation = self._installation
+        if installation.own_certificates:
+            name = installation.namespace
+            return [
+                f"--tls-secret={name}-operator-tls",
+                f"--tls-config-map={name}-ca",
+                f"--tls-folder={self.tls_folder}",
+            ]
+        return [
+            f"--tls-certificate={installation.certificate}",
+            f"--tls-key={installation.key}",
+            f"--tls-authorities={installation.authorities}",
+        ]
+
+    @property
+    def tls_folder(self) -> Path:
+        """Where it puts certificates that it makes itself."""
+        return self._log.parent / "tls"
 
     @property
     def log(self) -> str:
