@@ -114,7 +114,10 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 topologySpreadConstraints:
 {{- if .values.topologySpreadConstraints }}
-{{ toYaml .values.topologySpreadConstraints }}
+{{- $own := dict "labelSelector" (dict "matchLabels" (include "thruway.selector" . | fromYaml)) }}
+{{- range .values.topologySpreadConstraints }}
+- {{- toYaml (mustMerge . (deepCopy $own)) | nindent 2 }}
+{{- end }}
 {{- else }}
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname
