@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.kubernetes.binaries import Binaries, BinariesError, find_binaries
+from thruway_testing.kubernetes.binaries import (
+    Binaries,
+    BinariesError,
+    find_binaries,
+    find_programs,
+)
 from thruway_testing.kubernetes.control_plane import ControlPlane
 from thruway_testing.kubernetes.kubectl import Kubectl
 from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
@@ -18,6 +23,7 @@ from thruway_testing.sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -25,7 +31,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly:
         return
-    if not any("binaries" in getattr(item, "fixturenames", ()) for item in session.items):
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if not used & {"binaries", "helm"}:
         return
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     capture = config.pluginmanager.get_plugin("capturemanager")
@@ -38,6 +45,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
     try:
         find_binaries(say)
+        if "helm" in used:
+            find_programs(["helm"], say)
     except BinariesError as error:
         pytest.exit(str(error), returncode=1)
 
@@ -46,6 +55,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def binaries() -> Binaries:
     """kube-apiserver and etcd."""
     return find_binaries(print)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The real Helm."""
+    return find_programs(["helm"], print)["helm"]
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def test_the_pods_can_write_nothing_and_see_no_token_that_they_do_not_use(
     gateway = release.pods("gateway")[0]["metadata"]["name"]
     code = (
         "import os, pathlib\n"
-        "for path in ('/x', '/etc/x', '/opt/thruway/x', '/tmp/x'):\n"
+        "for path in ('/x', '/etc/x', '/opt/thruway/x', '/var/x'):\n"
         "    try:\n        open(path, 'w')\n        print('wrote', path)\n"
         "    except OSError:\n        pass\n"
         "for path in ('/run/secrets/thruway/token',\n"

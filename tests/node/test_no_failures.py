@@ -41,6 +41,14 @@ def _proxies(node: Node) -> tuple[int, int]:
     return found.get("connected", 0), found.get("programmed", 0)
 
 
+def _served(node: Node) -> bool:
+    """Whether both proxies have the route as it is now."""
+    found = node.kubectl("shop").get_json("ptr", "openai")
+    return found["status"].get("observedGeneration") == found["metadata"][
+        "generation"
+    ] and _proxies(node) == (2, 2)
+
+
 def _scale(node: Node, release: Release, replicas: int) -> None:
     kubectl = node.kubectl(release.namespace)
     kubectl.run("scale", "deployment/thruway-gateway", f"--replicas={replicas}")
@@ -89,7 +97,7 @@ def _change_the_route(node: Node, _: Release) -> None:
     for number in range(5):
         for item in route(response={"headers": {"set": [{"name": "x-n", "value": str(number)}]}}):
             kubectl.apply(item)
-    wait_until(lambda: _proxies(node) == (2, 2), "the last change is programmed", 60)
+    wait_until(lambda: _served(node), "the last change is programmed", 60)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +134,7 @@ def test_an_upgrade_and_an_old_proxy_under_the_new_operator(
         operators = release.pods("operator")
         assert {pod["spec"]["containers"][0]["image"] for pod in operators} == {NEXT}
         assert {pod["metadata"]["name"] for pod in release.pods("gateway")} == old
-        for item in route("/renamed"):
-            node.kubectl("shop").apply(item)
-        wait_until(lambda: _proxies(node) == (2, 2), "the old proxies have the change", 60)
-        for item in route():
-            node.kubectl("shop").apply(item)
+        _change_the_route(node, release)
     with traffic(base, "tw-openai_passthrough"):
         kubectl.run("rollout", "resume", "deployment/thruway-gateway")
         release.rolled_out("gateway")
