@@ -153,7 +153,7 @@ topologySpreadConstraints:
 {{- define "thruway.operator.rules" -}}
 - apiGroups: [thruway.dev]
   resources: [passthroughroutes]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [thruway.dev]
   resources: [passthroughroutes/status]
   verbs: [patch]

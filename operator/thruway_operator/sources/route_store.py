@@ -124,18 +124,22 @@ class RouteStore:
             await self._ask(key)
 
     async def _ask(self, key: ObjectKey) -> None:
-        try:
-            self._put(await self._client.get(f"{_path(key[0])}/{key[1]}"))
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            self.ask_for_audit()  # deleted since; the next list says as of which version
+        """List the one: the right to list is there already, and the list has a version."""
+        namespace, name = key
+        items, version = await self._pages(namespace, _JSON, f"metadata.name={name}")
+        for item in items:
+            self._put(item)
+        if not items:
+            self._drop(key, version)
 
-    async def _pages(self, scope: str, accept: str) -> tuple[list[Mapping[str, Any]], int]:
+    async def _pages(
+        self, scope: str, accept: str, selector: str = ""
+    ) -> tuple[list[Mapping[str, Any]], int]:
         items: list[Mapping[str, Any]] = []
         token = ""
         while True:
             params = {"limit": str(_CHUNK)} | ({"continue": token} if token else {})
+            params |= {"fieldSelector": selector} if selector else {}
             page = await self._client.get(_path(scope), params=params, accept=accept)
             items += page.get("items") or ()
             token = page["metadata"].get("continue", "")

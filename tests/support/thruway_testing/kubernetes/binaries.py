@@ -88,7 +88,7 @@ PROGRAMS: Final = {
 }
 """All that can be had, by name."""
 
-_CONTROL_PLANE: Final = ("etcd", "kube-apiserver")
+_CONTROL_PLANE: Final = ("kube-apiserver", "etcd")
 
 
 class BinariesError(Exception):

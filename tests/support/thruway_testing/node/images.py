@@ -18,7 +18,7 @@ from thruway_testing.kubernetes.binaries import cache_folder, find_go
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["ENVOY", "THRUWAY", "USER", "Images"]
+__all__ = ["CURL", "ENVOY", "THRUWAY", "USER", "Images"]
 
 ROOT = Path(__file__).parents[4]
 BASE = "localhost/thruway-base:bookworm"
@@ -27,6 +27,7 @@ ENVOY = "localhost/envoy:test"
 """The binary of the wheel, where Envoy's official image has its own."""
 USER = "localhost/user:test"
 """Python with the OpenAI SDK, and our upstream: what an application's image would be."""
+CURL = "localhost/curl:test"
 
 _SUITE = "bookworm"
 _PAUSE = """\
@@ -57,9 +58,9 @@ class Images:
         self._say = say
         self._store = cache_folder() / "buildah"
 
-    def save(self, image: str, archive: Path) -> None:
-        """Write an image into a file that containerd imports."""
-        self._buildah("push", "-q", image, f"docker-archive:{archive}:{image}")
+    def save(self, image: str, archive: Path, name: str) -> None:
+        """Write an image into a file that containerd imports under a name."""
+        self._buildah("push", "-q", image, f"docker-archive:{archive}:{name}")
 
     def base(self) -> str:
         """Return Debian with Python, made once."""
@@ -121,6 +122,12 @@ class Images:
                 USER, {str(packages): "/packages"}, base=self.base(), env="PYTHONPATH=/packages"
             )
         return USER
+
+    def curl(self) -> str:
+        """Return an image that is called as curl's is."""
+        entrypoint = '["python3", "-m", "thruway_testing.curl"]'
+        self._commit(CURL, {}, base=self.user(), entrypoint=entrypoint)
+        return CURL
 
     def size(self, image: str) -> str:
         """Return an image's size, in words."""

@@ -30,6 +30,7 @@ _PACKAGES = {
     "ip": "iproute2",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
+    "openssl": "openssl",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 

@@ -96,11 +96,11 @@ class Node(ControlPlane):
         command = [str(self._programs["ctr"]), "-a", str(self.socket), "-n", "k8s.io", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def load(self, image: str) -> None:
-        """Bring an image of `images` onto the node."""
+    def load(self, image: str, name: str = "") -> None:
+        """Bring an image of `images` onto the node, under another name if one is given."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             archive = Path(folder) / "image.tar"
-            self._images.save(image, archive)
+            self._images.save(image, archive, name or image)
             self.ctr("images", "import", str(archive))
 
     def logs(self) -> str:
