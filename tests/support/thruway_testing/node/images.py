@@ -111,7 +111,7 @@ class Images:
         """Return an image with the OpenAI SDK and our upstream."""
         with tempfile.TemporaryDirectory() as folder:
             packages = Path(folder) / "packages"
-            for name in closure(["openai", "aiohttp"]):
+            for name in closure(["openai", "aiohttp", "httpx"]):
                 _copy(name, packages)
             shutil.copytree(
                 ROOT / "tests" / "support" / "thruway_testing",
