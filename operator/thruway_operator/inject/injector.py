@@ -157,7 +157,7 @@ def _injected(
     )
     ours = containers(options, settings, pod.free_user(), mesh=mesh)
     before, after = _around(pod)
-    warnings = _warnings(pod)
+    warnings = [*options.warnings, *_warnings(pod)]
     mains = list(pod.containers)
     if options.tells:
         after, mains, more = _tell(namespace, options, routes, after, mains)
@@ -219,7 +219,7 @@ def _warnings(pod: Pod) -> list[str]:
     if pod.waits_for_mesh:
         found.append(
             "the mesh's proxy starts after the sidecar, which waits 30 s for the operator: have "
-            "the mesh use native sidecars, or leave out port 18000"
+            "the mesh use native sidecars, or let port 18000 pass by it"
         )
     if pod.spec.get("dnsPolicy") in _RESOLVES_NOTHING and not pod.spec.get("dnsConfig"):
         found.append(

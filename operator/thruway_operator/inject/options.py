@@ -48,6 +48,7 @@ class Options:
     """Whether applications get variables."""
     route: str
     """The name of the route that they are told of; "" lets us choose."""
+    warnings: tuple[str, ...]
 
 
 def read_options(annotations: Mapping[str, str], settings: Settings) -> Options:
@@ -56,8 +57,7 @@ def read_options(annotations: Mapping[str, str], settings: Settings) -> Options:
     Raises:
         InjectorError: one of them cannot be used.
     """
-    _check_names(annotations)
-    given = {name: annotations.get(f"{PREFIX}{name}") for name in (*_QUANTITIES,)}
+    given = {name: annotations.get(f"{PREFIX}{name}") for name in _QUANTITIES}
     image, envoy_image = (annotations.get(f"{PREFIX}{name}") for name in ("image", "envoy-image"))
     images = settings.images
     if image is not None:
@@ -72,6 +72,7 @@ def read_options(annotations: Mapping[str, str], settings: Settings) -> Options:
         extproc=_resources("extproc", settings.extproc, given),
         tells=_tells(annotations.get(f"{PREFIX}env")),
         route=annotations.get(f"{PREFIX}route", ""),
+        warnings=tuple(_unknown(annotations)),
     )
 
 
@@ -79,15 +80,14 @@ def _named(name: str) -> str:
     return f"annotation {PREFIX}{name}"
 
 
-def _check_names(annotations: Mapping[str, str]) -> None:
-    # A misspelt one would go unnoticed.
+def _unknown(annotations: Mapping[str, str]) -> list[str]:
+    # No refusal: it may be meant for a newer version, while this one is being replaced.
     known = {*ANNOTATIONS, INJECTED}
-    for name in sorted(annotations):
-        if name.startswith(PREFIX) and name not in known:
-            raise InjectorError(
-                f"annotation {name[:80]} is not known: check its spelling (docs/sidecar.md lists "
-                "those that are)"
-            )
+    return [
+        f"annotation {name[:80]} is not known and does nothing: check its spelling"
+        for name in sorted(annotations)
+        if name.startswith(PREFIX) and name not in known
+    ]
 
 
 def _port(text: str | None, default: int) -> int:

@@ -67,7 +67,7 @@ class Pod:
     def free_user(self) -> int:
         """Return a user that no container runs as, as far as can be seen."""
         contexts = [self.spec, *self.all_containers]
-        taken = {(item.get("securityContext") or {}).get("runAsUser") for item in contexts}
+        taken = [(item.get("securityContext") or {}).get("runAsUser") for item in contexts]
         user = _USER
         while user in taken:
             user -= 1
@@ -107,6 +107,8 @@ def read_pod(manifest: object, *, injected: bool) -> Pod:
 def _check_names(pod: Pod) -> None:
     for container in pod.all_containers:
         name = container.get("name")
+        if not isinstance(name, str):
+            raise InjectorError("a container has no name: give it one")
         if name in OUR_CONTAINERS:
             raise InjectorError(f"container {name} has the name of one of the sidecar's: rename it")
         for kind in ("env", "envFrom", "ports", "volumeMounts"):
@@ -118,7 +120,8 @@ def _check_names(pod: Pod) -> None:
                     f"container {name} mounts {mount['name']}, which is the sidecar's alone: take "
                     "that mount away"
                 )
-    _mapping(pod.spec.get("securityContext") or {}, "spec.securityContext")
+    for kind in ("securityContext", "nodeSelector", "os"):
+        _mapping(pod.spec.get(kind) or {}, f"spec.{kind}")
     for volume in pod.volumes:
         if volume.get("name") in OUR_VOLUMES:
             raise InjectorError(
