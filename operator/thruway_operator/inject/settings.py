@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "ENVOY_RESOURCES",
+    "EXTPROC_RESOURCES",
     "LOG_LEVELS",
     "Images",
     "InjectorError",
@@ -14,6 +16,7 @@ __all__ = [
     "Settings",
     "check_image",
     "check_quantity",
+    "read_resources",
 ]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -60,6 +63,10 @@ class Resources:
         return {kind: values for kind, values in said.items() if values}
 
 
+ENVOY_RESOURCES: Final = Resources(cpu_request="20m", memory_request="64Mi", memory_limit="512Mi")
+EXTPROC_RESOURCES: Final = Resources(cpu_request="20m", memory_request="96Mi", memory_limit="256Mi")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One installation's."""
@@ -73,18 +80,29 @@ class Settings:
     images: Images
     port: int = 4000
     log_level: str = "warning"
-    envoy: Resources = field(
-        default_factory=lambda: Resources(
-            cpu_request="20m", memory_request="64Mi", memory_limit="512Mi"
-        )
-    )
-    extproc: Resources = field(
-        default_factory=lambda: Resources(
-            cpu_request="20m", memory_request="96Mi", memory_limit="256Mi"
-        )
-    )
+    envoy: Resources = ENVOY_RESOURCES
+    extproc: Resources = EXTPROC_RESOURCES
     drain: int = 30
     """Seconds for which a pod that ends waits for its streams, at most."""
+
+
+def read_resources(data: object, part: str) -> Resources:
+    """Return what a pod's `resources` says.
+
+    Raises:
+        InjectorError: it is none, or says more than cpu and memory.
+    """
+    wrong = InjectorError(f"resources of {part} may hold cpu and memory in requests and limits")
+    if not isinstance(data, dict) or not data.keys() <= {"requests", "limits"}:
+        raise wrong
+    found = {}
+    for bounds, values in data.items():
+        if not isinstance(values, dict) or not values.keys() <= {"cpu", "memory"}:
+            raise wrong
+        for kind, value in values.items():
+            what = f"{kind} in {bounds} of {part}"
+            found[f"{kind}_{bounds.removesuffix('s')}"] = check_quantity(kind, str(value), what)
+    return Resources(**found)
 
 
 def check_quantity(kind: str, text: str, what: str) -> str:
