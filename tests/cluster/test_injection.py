@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
+import ssl
+import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import yaml
@@ -13,6 +16,7 @@ import yaml
 from thruway_testing.envoy import wait_until
 from thruway_testing.injection import FOLDER, NAMES, read_injection
 from thruway_testing.kubernetes.api import ROUTES
+from thruway_testing.kubernetes.bulk import route as bulk_route
 from thruway_testing.kubernetes.pods import ensure_namespace
 from thruway_testing.operator_process import Installation, Replica
 from thruway_testing.webhook import Webhook
@@ -229,3 +233,153 @@ def test_the_api_servers_token_reaches_the_application_alone(
     assert mounts["thruway-envoy"][:3] == ["thruway-run", "thruway-token", "thruway-ca"]
     for name in ("thruway-bootstrap", "thruway-extproc"):
         assert mounts[name][:1] == ["thruway-run"]
+
+
+def test_who_is_told_of_the_ca(
+    control_plane: ControlPlane, installation: Installation, operator: Replica
+) -> None:
+    """Namespaces with the label, and those with a route; what is changed there is put right."""
+    api = control_plane.api
+    namespaces = [new_namespace(control_plane, labels) for labels in (INJECT, {}, {})]
+    labelled, routed, neither = (
+        f"/api/v1/namespaces/{name}/configmaps/thruway-ca" for name in namespaces
+    )
+    route = f"{ROUTES.format(namespaces[1])}/openai"
+    api.apply(route, bulk_route("openai", "http://127.0.0.1:1"))
+    own = f"/api/v1/namespaces/{installation.namespace}/configmaps/{installation.namespace}-ca"
+    right = api.get(own)["data"]
+
+    def is_right(path: str) -> bool:
+        answer = api.call("GET", path)
+        return answer.is_success and answer.json().get("data") == right
+
+    for path in (labelled, routed):
+        wait_until(lambda: is_right(path), "the CA is there", 20)  # noqa: B023
+    api.merge(labelled, {"data": {"ca.crt": "nonsense"}})
+    api.delete(routed)
+    for path in (labelled, routed):
+        wait_until(lambda: is_right(path), "the CA is there again", 20)  # noqa: B023
+    assert api.call("GET", neither).status_code == 404
+    version = api.get(labelled)["metadata"]["resourceVersion"]
+    api.merge(f"/api/v1/namespaces/{namespaces[2]}", {"metadata": {"labels": INJECT}})
+    wait_until(lambda: is_right(neither), "a label that comes later counts", 20)
+    assert api.get(labelled)["metadata"]["resourceVersion"] == version, "written without need"
+
+
+def test_a_wrong_ca_in_the_webhook_heals(
+    control_plane: ControlPlane, installation: Installation, operator: Replica
+) -> None:
+    namespace = new_namespace(control_plane, INJECT)
+    wrong = base64.b64encode(control_plane.authority.certificate.read_bytes()).decode()
+    found = control_plane.api.get(installation.webhook_path)
+    for webhook in found["webhooks"]:
+        webhook["clientConfig"]["caBundle"] = wrong
+    control_plane.api.put(installation.webhook_path, found)
+    wait_for_bundle(installation)
+    wait_until(
+        lambda: create(control_plane, namespace, POD, dryRun="All").status_code == 201,
+        "pods are admitted again",
+        20,
+    )
+
+
+class Stream:
+    """Dry-run admissions, one after another, from a thread; `failures` are their answers."""
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        self._plane = plane
+        self._namespace = namespace
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.count = 0
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            response = create(self._plane, self._namespace, POD, dryRun="All")
+            self.count += 1
+            if response.status_code != 201:
+                self.failures.append(f"{response.status_code} {response.text}")
+
+    def wait(self, more: int) -> None:
+        """Wait for so many more."""
+        wanted = self.count + more
+        wait_until(lambda: self.count >= wanted, "more admissions", 60)
+
+
+def test_certificates_are_replaced_under_a_stream_of_admissions(
+    control_plane: ControlPlane, installation: Installation, operator: Replica
+) -> None:
+    """Every handshake is a new one: the API server is made to call anew by closing connections."""
+    namespace = new_namespace(control_plane, INJECT)
+    secret = (
+        f"/api/v1/namespaces/{installation.namespace}/secrets/{installation.namespace}-operator-tls"
+    )
+
+    def served() -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", operator.injector_port), 10) as plain,
+            _unchecked().wrap_socket(plain) as secure,
+        ):
+            return secure.getpeercert(binary_form=True) or b""
+
+    with Stream(control_plane, namespace) as stream:
+        stream.wait(20)
+        for _ in range(2):
+            before = served()
+            control_plane.api.merge(secret, {"data": {"tls.crt": None, "tls.key": None}})
+            wait_until(lambda: served() != before, "another certificate is served", 30)  # noqa: B023
+            # The API server keeps its connection for as long as its bundle stays; a newline more
+            # is another bundle, which the operator puts right once more.
+            found = control_plane.api.get(installation.webhook_path)
+            for webhook in found["webhooks"]:
+                text = base64.b64decode(webhook["clientConfig"]["caBundle"]) + b"\n"
+                webhook["clientConfig"]["caBundle"] = base64.b64encode(text).decode()
+            control_plane.api.put(installation.webhook_path, found)
+            stream.wait(40)
+            wait_for_bundle(installation)
+            stream.wait(40)
+    assert stream.failures == []
+    assert stream.count > 150
+
+
+def _unchecked() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+def test_while_the_operator_is_away(control_plane: ControlPlane, policy: str) -> None:
+    """Pods that ask are refused or let in as the chart says; others never notice."""
+    asking = new_namespace(control_plane, {"thruway-test": "asks"})
+    quiet = new_namespace(control_plane, {})
+    with Installation(
+        control_plane, watch=[asking, quiet], injector={"failurePolicy": policy}
+    ) as installation:
+        installation.replica()  # it has a port, where nobody listens
+        control_plane.api.merge(f"/api/v1/namespaces/{asking}", {"metadata": {"labels": INJECT}})
+
+        def answer(namespace: str, **labels: str) -> httpx.Response:
+            metadata = {"name": f"app-{uuid.uuid4().hex[:6]}", "labels": labels}
+            return create(control_plane, namespace, {**POD, "metadata": metadata})
+
+        def as_configured() -> bool:
+            return (answer(asking).status_code == 201) is (policy == "Ignore")
+
+        wait_until(as_configured, "the webhook's configuration counts", 20)
+        for labels in ({}, {"thruway.dev/inject": "false"}):
+            assert answer(quiet, **labels).status_code == 201
+        assert answer(asking, **{"thruway.dev/inject": "false"}).status_code == 201
+        opted_in = answer(quiet, **{"thruway.dev/inject": "true"})
+        assert opted_in.status_code == (201 if policy == "Ignore" else 500)
+        assert "thruway" in opted_in.text
