@@ -230,9 +230,9 @@ def test_the_api_servers_token_reaches_the_application_alone(
         for item in (*spec["initContainers"], *spec["containers"])
     }
     assert [name[:15] for name in mounts["app"]] == ["kube-api-access"]
-    assert mounts["thruway-envoy"][:3] == ["thruway-run", "thruway-token", "thruway-ca"]
+    assert mounts["thruway-envoy"] == ["thruway-run", "thruway-token", "thruway-ca"]
     for name in ("thruway-bootstrap", "thruway-extproc"):
-        assert mounts[name][:1] == ["thruway-run"]
+        assert mounts[name] == ["thruway-run"]
 
 
 def test_who_is_told_of_the_ca(
