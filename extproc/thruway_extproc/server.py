@@ -60,7 +60,9 @@ class Processor:
     def _answer(self, metadata: Any, received: Any) -> Any:  # noqa: ANN401 - untyped protobuf
         text = next((value for key, value in metadata if key == METADATA_KEY), None)
         if text is None:
-            log.error("a route has no rule: its configuration and this extproc do not fit")
+            log.warning(
+                "refused a request: the proxy has no configuration yet, or none with a rule"
+            )
             return _refusal("rule_missing")
         if isinstance(text, bytes):
             text = text.decode("ascii", "replace")

@@ -11,6 +11,7 @@ import helm_python
 import pytest
 import yaml
 
+from thruway_operator.inject import Images, Settings
 from thruway_testing.chart import CHART, objects, render
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,6 +83,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"certificates": {"secretName": "x"}}, "set certificates.mode to Secret"),
     ({"egressProxy": {"secretName": "x", "https": "http://p:1"}}, "use one or the other"),
     ({"podMonitor": {"enabled": True}}, "there is no gateway"),
+    ({"operator": {"replicas": 0}}, "no pod that asks for a sidecar could be made"),
     (
         {"gateway": {"enabled": True}, "watchNamespaces": ["shop"]},
         "name those whose routes the gateway takes in gateway.namespaces",
@@ -161,3 +163,49 @@ def test_a_drain_ends_before_kubelet_kills() -> None:
         and item["kind"] == "Deployment"
     )  # fmt: skip
     assert gateway["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 615
+
+
+def test_sidecars_are_what_thruway_inject_makes_by_default() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["injector"]
+    defaults = Settings(
+        version="", namespace="", operator="", images=Images(thruway="a", envoy="b")
+    )
+    assert values["port"] == defaults.port
+    assert values["logLevel"] == defaults.log_level
+    assert values["drain"]["atMostSeconds"] == defaults.drain
+    assert values["envoy"]["resources"] == defaults.envoy.manifest()
+    assert values["extproc"]["resources"] == defaults.extproc.manifest()
+
+
+def _webhooks(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    (found,) = (item for item in objects(values) if item["kind"] == "MutatingWebhookConfiguration")
+    return {item["name"].partition(".")[0]: item for item in found["webhooks"]}
+
+
+def test_a_pod_that_asks_for_no_sidecar_needs_no_operator() -> None:
+    """Each webhook is for pods that ask, by one label or the other, and no pod is for both."""
+    webhooks = _webhooks({"watchNamespaces": ["shop"]})
+    for name, webhook in webhooks.items():
+        spaces = webhook["namespaceSelector"]["matchExpressions"]
+        pods = webhook["objectSelector"]["matchExpressions"]
+        asked = {"key": "thruway.dev/inject", "operator": "In"}
+        assert any(asked.items() <= item.items() for item in (*spaces, *pods))
+        system = next(item for item in spaces if item["operator"] == "NotIn")
+        assert {"kube-system", "kube-public", "kube-node-lease"} < set(system["values"])
+        only = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop"]}
+        assert only in spaces
+        assert webhook["clientConfig"]["service"]["path"] == f"/{name}"
+    labelled = [
+        item["operator"]
+        for webhook in webhooks.values()
+        for item in webhook["namespaceSelector"]["matchExpressions"]
+        if item["key"] == "thruway.dev/inject"
+    ]
+    assert sorted(labelled) == ["In", "NotIn"]
+
+
+def test_without_the_injector_nothing_of_it_is_there() -> None:
+    text = "".join(render({"injector": {"enabled": False}}).values())
+    assert "injector" not in text
+    assert "--inject" not in text
+    assert "thruway.dev/inject" not in text

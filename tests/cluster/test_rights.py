@@ -48,7 +48,11 @@ READ = {
 
 def _granted(watch: list[str], gateway: bool) -> set[Right]:
     found = set()
-    values = {"watchNamespaces": watch, "gateway": {"enabled": gateway, "namespaces": watch}}
+    values = {
+        "watchNamespaces": watch,
+        "gateway": {"enabled": gateway, "namespaces": watch},
+        "injector": {"enabled": True},
+    }
     for item in objects(values):
         if item["kind"] not in {"Role", "ClusterRole"} or "-routes-" in item["metadata"]["name"]:
             continue
@@ -57,8 +61,13 @@ def _granted(watch: list[str], gateway: bool) -> set[Right]:
                 for resource in rule["resources"]:
                     for verb in rule["verbs"]:
                         for name in rule.get("resourceNames", [""]):
-                            found.add((group, resource, verb, name.removeprefix("thruway-")))
+                            found.add((group, resource, verb, _short(name, verb)))
     return found
+
+
+def _short(name: str, verb: str) -> str:
+    """Return a name without the release's, which is `thruway` here; `thruway-ca` is everywhere."""
+    return name if (name, verb) == ("thruway-ca", "patch") else name.removeprefix("thruway-")
 
 
 def test_what_it_may_read() -> None:
@@ -86,7 +95,9 @@ def test_every_right_is_used_and_none_is_missing(
     namespace = "shop"
     ensure_namespace(plane.api, namespace)
     watch = [] if whole else [namespace]
-    with Installation(plane, watch=watch, gateway=whole, own_certificates=True) as installation:
+    with Installation(
+        plane, watch=watch, gateway=whole, own_certificates=True, injector={}
+    ) as installation:
         options = (
             [f"--gateway={installation.namespace}/gateway", "--gateway-selector=a=b"]
             if whole
@@ -138,6 +149,9 @@ def test_every_right_is_used_and_none_is_missing(
                 f"{installation.namespace}-ca",
                 {"data": {"ca.crt": "wrong"}},
             )
+            published = f"/api/v1/namespaces/{namespace}/configmaps/thruway-ca"
+            wait_until(lambda: plane.api.call("GET", published).is_success, "the CA is published")
+            plane.api.merge(published, {"data": {"ca.crt": "wrong"}})
             leases = ("coordination.k8s.io", "leases", "delete", "")
             try:
                 wait_until(lambda: unused() <= {leases}, "every right has been used", 60)
@@ -155,7 +169,7 @@ def _used(log: Path, installation: Installation) -> tuple[set[Right], set[Right]
     used: set[Right] = set()
     refused: set[Right] = set()
     prefix = f"{installation.namespace}-"
-    own = {"operator-tls", "ca"}
+    own = {"operator-tls", "ca", "injector"}
     *whole, _ = log.read_text().split("\n")  # the last one may be under way
     for line in whole:
         entry = json.loads(line)
@@ -169,8 +183,10 @@ def _used(log: Path, installation: Installation) -> tuple[set[Right], set[Right]
             resource += f"/{reference['subresource']}"
         group, verb = reference.get("apiGroup", ""), entry["verb"]
         name = reference.get("name", "").removeprefix(prefix)
-        mine = reference.get("namespace") == installation.namespace and name in own
-        right = (group, resource, verb, name if mine else "")
+        # Configurations of webhooks are in no namespace.
+        mine = reference.get("namespace", installation.namespace) == installation.namespace
+        named = (mine and name in own) or (name, verb) == ("thruway-ca", "patch")
+        right = (group, resource, verb, name if named else "")
         allowed = entry["annotations"].get("authorization.k8s.io/decision") == "allow"
         (used if allowed else refused).add(right)
     return used, refused

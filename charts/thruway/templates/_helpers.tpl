@@ -11,6 +11,10 @@
 {{- default (include "thruway.operator.name" .) .Values.serviceAccount.name -}}
 {{- end }}
 
+{{- define "thruway.injector.name" -}}
+{{- printf "%s-injector" (include "thruway.name" .) -}}
+{{- end }}
+
 {{- define "thruway.gateway.name" -}}
 {{- printf "%s-gateway" (include "thruway.name" .) -}}
 {{- end }}
@@ -149,7 +153,7 @@ topologySpreadConstraints:
         path: token
 {{- end }}
 
-{{/* What the operator may do in each namespace that it watches. It writes status and events alone. */}}
+{{/* What the operator may do in each namespace that it watches. It writes status and events, and its CA. */}}
 {{- define "thruway.operator.rules" -}}
 - apiGroups: [thruway.dev]
   resources: [passthroughroutes]
@@ -163,4 +167,13 @@ topologySpreadConstraints:
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.injector.enabled }}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [thruway-ca]
+  verbs: [patch]
+{{- end }}
 {{- end }}

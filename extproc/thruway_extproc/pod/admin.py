@@ -43,6 +43,17 @@ class Admin:
         """Return if Envoy has its first configuration, serves, and is not draining."""
         self._call("GET", "/ready")
 
+    def alive(self) -> None:
+        """Return if it answers, whatever it says."""
+        self._ask("GET", "/ready")
+
+    def uptime(self) -> float:
+        """Return for how many seconds Envoy has run."""
+        try:
+            return float(json.loads(self._call("GET", "/server_info"))["uptime_current_epoch"][:-1])
+        except (ValueError, KeyError, TypeError) as error:
+            raise AdminError("Envoy's description of itself is not as expected") from error
+
     def prometheus(self) -> bytes:
         """Return its metrics in Prometheus' text format."""
         return self._call("GET", "/stats/prometheus")
@@ -66,17 +77,20 @@ class Admin:
             raise AdminError("Envoy's statistics are not as expected") from error
 
     def _call(self, method: str, path: str) -> bytes:
+        status, body = self._ask(method, path)
+        if status != 200:
+            said = body[:100].decode(errors="replace").strip()
+            raise AdminError(f"Envoy says {status} {said}")
+        return body
+
+    def _ask(self, method: str, path: str) -> tuple[int, bytes]:
         connection = _UnixConnection(str(self._path), self._timeout)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
-            body = answer.read()
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise AdminError(f"Envoy does not answer ({reason})") from error
         finally:
             connection.close()
-        if answer.status != 200:
-            said = body[:100].decode(errors="replace").strip()
-            raise AdminError(f"Envoy says {answer.status} {said}")
-        return body

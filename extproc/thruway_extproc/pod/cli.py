@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import logging
 import signal
 import sys
@@ -13,12 +14,11 @@ from pathlib import Path
 
 from thruway_extproc.pod.admin import Admin
 from thruway_extproc.pod.drain import Limits, drain
-from thruway_extproc.pod.health import serving
+from thruway_extproc.pod.health import ANYWHERE, serving
 from thruway_extproc.pod.workers import Workers
 
 __all__ = ["main"]
 
-_ANYWHERE = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus call from outside the pod
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--health-listen",
         type=_listen,
-        default=(_ANYWHERE, 4001),
-        help="ADDRESS:PORT",
+        default=(ANYWHERE, 4001),
+        help="ADDRESS:PORT (:4001, all addresses: kubelet and Prometheus are outside the pod)",
     )
     serve.add_argument("--log-level", choices=_LEVELS, default="info")
     drain_ = commands.add_parser("drain", help="have Envoy end its connections, and wait")
@@ -65,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
         default = getattr(given, name)
         option = f"--{name.replace('_', '-')}"
         drain_.add_argument(option, type=_seconds, default=default, help=f"{meaning} ({default:g})")
+    drain_.add_argument(
+        "--keep-ready",
+        action="store_true",
+        help="only wait: Envoy's connections stay, and it stays ready",
+    )
+    probe = commands.add_parser("probe", help="ask `serve` for health, as kubelet would")
+    probe.set_defaults(run=_probe)
+    probe.add_argument("what", nargs="+", choices=("healthz", "startz", "readyz", "livez"))
+    probe.add_argument("--port", type=int, default=4001, help="its port (4001)")
     answers = commands.add_parser("answers", help="check that URLs answer as they should")
     answers.set_defaults(run=_answers)
     answers.add_argument("expected", nargs="+", metavar="STATUS=URL")
@@ -100,7 +109,7 @@ def _listen(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not (colon and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT")
-    return host.strip("[]") or _ANYWHERE, int(port)
+    return host.strip("[]") or ANYWHERE, int(port)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -129,8 +138,26 @@ async def _run(options: argparse.Namespace) -> int:
 
 def _drain(options: argparse.Namespace) -> int:
     limits = Limits(options.at_least, options.quiet, options.at_most)
-    drain(Admin(options.folder / "admin.sock"), limits)
+    drain(Admin(options.folder / "admin.sock"), limits, keep_ready=options.keep_ready)
     return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    # Where the mesh of a pod lets nobody in who has no certificate of it, kubelet neither.
+    return 0 if all(_is_well(options.port, what) for what in options.what) else 1
+
+
+def _is_well(port: int, what: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", f"/{what}")
+        answer = connection.getresponse()
+        sys.stdout.write(answer.read().decode(errors="replace"))
+    except http.client.HTTPException as error:
+        raise OSError(f"no usable answer on port {port}: {type(error).__name__}") from error
+    finally:
+        connection.close()
+    return answer.status == 200
 
 
 def _answers(options: argparse.Namespace) -> int:

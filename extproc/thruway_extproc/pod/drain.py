@@ -50,17 +50,20 @@ def drain(
     admin: _Admin,
     limits: Limits,
     *,
+    keep_ready: bool = False,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
     """Have Envoy end its connections, and wait; return how many requests are cut.
 
+    With `keep_ready` only wait: Envoy would not be ready again if it is not its end.
     An Envoy that does not answer has nothing left to wait for.
     """
     began = last = clock()
     seen = active = 0
     try:
-        admin.fail_health_check()
+        if not keep_ready:
+            admin.fail_health_check()
         while True:
             active, total = admin.requests()
             now = clock()

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics` of a pod: for kubelet, Prometheus and whoever is on call."""
+"""`/healthz`, `/readyz`, … and `/metrics` of a pod: for kubelet, Prometheus and who is on call."""
 
 from __future__ import annotations
 
@@ -16,11 +16,21 @@ if TYPE_CHECKING:
 
     from thruway_extproc.pod.admin import Admin
 
-__all__ = ["serving"]
+__all__ = ["ANYWHERE", "PATIENCE", "serving"]
+
+ANYWHERE = ""
+"""The host that stands for all addresses, IPv6 and IPv4."""
+PATIENCE = 30.0
+"""Seconds for which a start waits for Envoy's first configuration."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client that went away is nobody's trouble."""
@@ -30,11 +40,20 @@ class _Server(http.server.ThreadingHTTPServer):
 def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]]) -> Iterator[int]:
     """Serve while the context lasts; yield the port.
 
-    `/healthz` says that `problems` has nothing to tell, `/readyz` that Envoy serves, too.
+    `/healthz` says that `problems` has nothing to tell, `/readyz` that Envoy serves, too. Of Envoy
+    alone: `/livez` says that it answers, `/startz` that it serves, or that the operator has not
+    been there for as long as an application can be kept waiting.
 
     Raises:
         OSError: the port cannot be listened on.
     """
+
+    checks: dict[str, Callable[[], list[str]]] = {
+        "/healthz": problems,
+        "/readyz": lambda: [*problems(), *_problems(admin.ready)],
+        "/startz": lambda: _problems(lambda: _started(admin)),
+        "/livez": lambda: _problems(admin.alive),
+    }
 
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = 10
@@ -44,14 +63,13 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if path == "/healthz":
-                self._health(problems())
-            elif path == "/readyz":
-                self._health([*problems(), *_envoy_problems(admin)])
+            if path in checks:
+                self._health(checks[path]())
             elif path == "/metrics":
                 self._metrics()
             else:
-                self._answer(404, b"there are /healthz, /readyz and /metrics\n", "text/plain")
+                text = f"there are {', '.join(checks)} and /metrics\n"
+                self._answer(404, text.encode(), "text/plain")
 
         def _health(self, found: list[str]) -> None:
             body = json.dumps({"ok": not found, "problems": found}).encode() + b"\n"
@@ -74,7 +92,11 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
             pass
 
     class Server(_Server):
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        address_family = (
+            socket.AF_INET6
+            if ":" in host or (host == ANYWHERE and socket.has_dualstack_ipv6())
+            else socket.AF_INET
+        )
 
     try:
         found = Server((host, port), Handler)
@@ -93,9 +115,17 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
             thread.join()
 
 
-def _envoy_problems(admin: Admin) -> list[str]:
+def _started(admin: Admin) -> None:
     try:
         admin.ready()
+    except AdminError:
+        if admin.uptime() < PATIENCE:
+            raise
+
+
+def _problems(check: Callable[[], None]) -> list[str]:
+    try:
+        check()
     except AdminError as error:
         return [str(error)]
     return []

@@ -34,6 +34,12 @@ __all__ = ["bootstrap"]
     default=0,
     help="Seconds after which connections end with an answer; 0: never.",
 )
+@click.option(
+    "--patience",
+    type=click.IntRange(0, 3600),
+    default=0,
+    help="Seconds without configuration after which connections are accepted; 0: never.",
+)
 def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
     """Write Envoy's bootstrap into a folder. For the chart's use."""
     from thruway_operator.envoy.bootstrap import render_bootstrap
@@ -48,8 +54,8 @@ def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
     folder = Path(given["folder"])
     try:
         for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        (folder / "bootstrap.pb").write_bytes(bytes(render_bootstrap(options)))
+            _write(folder / name, text.encode())
+        _write(folder / "bootstrap.pb", bytes(render_bootstrap(options)))
     except OSError as error:
         click.echo(
             f"thruway bootstrap: cannot write into {folder} ({error.strerror}): mount a folder "
@@ -57,6 +63,13 @@ def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
             err=True,
         )
         sys.exit(1)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write what this user alone may read: Envoy runs as the same."""
+    path.unlink(missing_ok=True)  # a mode is given to new files only
+    path.touch(0o600)
+    path.write_bytes(data)
 
 
 def _options(given: dict[str, Any]) -> ProxyOptions:
@@ -91,6 +104,7 @@ def _options(given: dict[str, Any]) -> ProxyOptions:
             certificate=Certificate(chain, key, folder) if chain else None,
             connection_age_ms=given["connection_age"] * 1000,
         ),
+        patience_ms=given["patience"] * 1000,
     )
 
 

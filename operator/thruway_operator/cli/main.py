@@ -10,6 +10,7 @@ from thruway_operator.cli.bootstrap import bootstrap
 from thruway_operator.cli.check import check
 from thruway_operator.cli.completion import completion
 from thruway_operator.cli.explain import explain
+from thruway_operator.cli.inject import inject
 from thruway_operator.cli.operator import operator
 from thruway_operator.cli.root import Root
 from thruway_operator.cli.status import status
@@ -25,5 +26,15 @@ def main() -> None:
     """Call AI APIs directly, without each service holding an API key."""
 
 
-for _command in (up, check, translate, explain, status, completion, operator, bootstrap):
+for _command in (
+    up,
+    check,
+    translate,
+    explain,
+    inject,
+    status,
+    completion,
+    operator,
+    bootstrap,
+):
     main.add_command(_command)

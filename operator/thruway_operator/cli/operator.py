@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from thruway_operator.cli.injector import injector, injector_options, service_names
 from thruway_operator.cli.shared import Unusable
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     is_flag=True,
     help="Let routes of the gateway lead to private addresses and in-cluster Services.",
 )
+@injector_options
 @click.option("--kubeconfig", type=_FILE, help="Outside a cluster: the kubeconfig to use.")
 @click.option(
     "--log-level",
@@ -145,6 +147,7 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
             tuple(given["gateway_namespaces"]),
         ),
         gateway=_gateway(given, Gateway),
+        injector=injector(given),
         extra_authorities=given["extra_authorities"],
         proxies=_proxies(),
     )
@@ -156,7 +159,9 @@ def _certificates(given: dict[str, Any]) -> tuple[Path, Path, Path, OwnCertifica
     files = given["tls_certificate"], given["tls_key"], given["tls_authorities"]
     secret, config_map, folder = given["tls_secret"], given["tls_config_map"], given["tls_folder"]
     if secret and config_map and not any(files):
-        own = OwnCertificates(secret, config_map, (_SERVER_NAME,), float(given["tls_overlap"]))
+        own = OwnCertificates(
+            secret, config_map, (_SERVER_NAME, *service_names(given)), float(given["tls_overlap"])
+        )
         return folder / "tls.crt", folder / "tls.key", folder / "ca.crt", own
     if secret or config_map or not all(files):
         raise Unusable(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.certificates import CertificateKeeper, Terms
 from thruway_operator.cluster.health import Health, HealthError
+from thruway_operator.cluster.injection import Injection
 from thruway_operator.cluster.observation import Observation
 from thruway_operator.cluster.proxies import group_of
 from thruway_operator.cluster.serving import Serving
@@ -84,8 +85,13 @@ class Operator:
         self._said: list[str] = []
         self._input: tuple[Resources, GatewayPolicy | None] | None = None
         self._translator = ClusterTranslator()
+        self._injection = Injection(client, options) if options.injector else None
         self._source = ClusterSource(
-            client, options.watched, self._changed.set, proxies=options.proxies
+            client,
+            options.watched,
+            self._changed.set,
+            proxies=options.proxies,
+            on_route=self._injection.directory.route_changed if self._injection else _ignored,
         )
         authenticate = TokenReviewer(client).authenticate
         self._xds = XdsServer(
@@ -112,7 +118,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; raise OperatorError if a part ends before."""
         options = self._options
-        health = Health(lambda: self._serving.open, lambda: self._source.problems, self._figures)
+        health = Health(self._is_ready, self._problems, self._figures)
         async with contextlib.AsyncExitStack() as stack:
             port = await stack.enter_async_context(
                 health.serving(options.health_host, options.health_port)
@@ -140,6 +146,9 @@ class Operator:
             if self._certificates:
                 renewal = self._certificates.run()
                 parts.add(asyncio.create_task(renewal, name="certificates"))
+            if self._injection:
+                injecting = self._injection.run(lambda: self._keeper.is_leader)
+                parts.add(asyncio.create_task(injecting, name="injector"))
             stopping: asyncio.Task[Any] = asyncio.create_task(stop.wait(), name="stop")
             try:
                 done, _ = await asyncio.wait(
@@ -149,6 +158,13 @@ class Operator:
                 await _cancel({stopping, *parts})
             if stopping not in done:
                 raise OperatorError(_obituary(done))
+
+    def _is_ready(self) -> bool:
+        return self._serving.open and (self._injection is None or self._injection.listening)
+
+    def _problems(self) -> list[str]:
+        more = self._injection.problems if self._injection else []
+        return [*self._source.problems, *more]
 
     def _figures(self) -> dict[str, float]:
         return {
@@ -215,6 +231,10 @@ class Operator:
         if self._said and not problems:
             _log.info("all lists and watches are well again")
         self._said = problems
+
+
+def _ignored(*_: object) -> None:
+    """Nobody wants to know."""
 
 
 def _authorities(options: OperatorOptions, environment: Mapping[str, str]) -> str:

@@ -11,7 +11,9 @@ from thruway_operator.translate.resources import ForwardProxies
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Gateway", "OperatorOptions", "OwnCertificates"]
+    from thruway_operator.inject import Settings
+
+__all__ = ["Gateway", "Injector", "OperatorOptions", "OwnCertificates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,18 @@ class OwnCertificates:
     names: tuple[str, ...]
     overlap: float = 3600.0
     """Seconds for which a new authority is published before it signs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Injector:
+    """The webhook that puts sidecars into pods."""
+
+    settings: Settings
+    host: str
+    """Where it listens; "" for all addresses."""
+    port: int
+    webhook: str = ""
+    """Name of the configuration whose CA is kept right; "": somebody else does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,7 @@ class OperatorOptions:
     health_port: int = 8080
     watched: Watched = field(default_factory=Watched)
     gateway: Gateway | None = None
+    injector: Injector | None = None
     extra_authorities: Path | None = None
     """PEM: whom upstreams are trusted by, besides those that the system knows."""
     proxies: ForwardProxies = field(default_factory=ForwardProxies)

@@ -47,6 +47,9 @@ class ProxyOptions:
     xds_service: XdsService | None = None
     extproc_sockets: tuple[str, ...]
     reception: Reception = PLAIN
+    patience_ms: int = 0
+    """How long Envoy waits for its first configuration before it accepts connections without one,
+    in milliseconds; 0: for ever. Until it comes, requests get 503 `config_pending`."""
 
 
 def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
@@ -58,6 +61,7 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
         if service
         else _local_cluster(XDS_CLUSTER, (options.xds_socket,))
     )
+    half = options.patience_ms // 2  # clusters are waited for first, then the listener's routes
     return bootstrap.Bootstrap(
         node=core.Node(
             id=options.node_id,
@@ -68,7 +72,7 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
         admin=bootstrap.Admin(address=_pipe(options.admin_socket)),
         static_resources=bootstrap.BootstrapStaticResources(
             listeners=[
-                render_listener(options.addresses, options.reception),
+                render_listener(options.addresses, options.reception, half),
                 *render_tunnel_listeners(),
             ],
             clusters=[extproc, xds, render_gate_cluster()],
@@ -94,7 +98,7 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
                     )
                 ],
             ),
-            cds_config=ads(),
+            cds_config=ads(half),
         ),
         layered_runtime=bootstrap.LayeredRuntime(
             layers=[

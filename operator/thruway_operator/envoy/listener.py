@@ -80,9 +80,12 @@ ACCESS_LOG = {
 
 
 def render_listener(
-    addresses: Sequence[tuple[str, int]], reception: Reception
+    addresses: Sequence[tuple[str, int]], reception: Reception, patience: int = 0
 ) -> listener.Listener:
-    """Return the listener on these (address, port) pairs, of which there is at least one."""
+    """Return the listener on these (address, port) pairs, of which there is at least one.
+
+    It waits for its routes for `patience` milliseconds; 0: for ever.
+    """
     tls = downstream_tls(reception.certificate) if reception.certificate else None
     first, *more = [_address(host, port) for host, port in addresses]
     return listener.Listener(
@@ -97,7 +100,7 @@ def render_listener(
                 filters=[
                     listener.Filter(
                         name="envoy.filters.network.http_connection_manager",
-                        typed_config=packed(_connection_manager(reception)),
+                        typed_config=packed(_connection_manager(reception, patience)),
                     )
                 ],
                 transport_socket=tls,
@@ -110,11 +113,11 @@ def _address(host: str, port: int) -> core.Address:
     return core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
 
 
-def _connection_manager(reception: Reception) -> hcm.HttpConnectionManager:
+def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnectionManager:
     age = reception.connection_age_ms
     return hcm.HttpConnectionManager(
         stat_prefix="thruway",
-        rds=hcm.Rds(route_config_name=ROUTE_CONFIG, config_source=ads()),
+        rds=hcm.Rds(route_config_name=ROUTE_CONFIG, config_source=ads(patience)),
         use_remote_address=True,
         skip_xff_append=True,
         forward_client_cert_details=(

@@ -109,6 +109,13 @@ _OF_CLIENTS = (
 
 _OF_THE_PROXY = (
     Reply(
+        # Before it has any routes, extproc gets the request, and no rule.
+        _is("cluster_not_found", "thruway_rule_missing"),
+        "config_pending",
+        f"The proxy is still getting its configuration, {_NOT_SENT}",
+        503,
+    ),
+    Reply(
         _is("thruway_rule"),
         "configuration_mismatch",
         "The proxy and its request processor are of different versions, so nothing was sent. "
@@ -135,12 +142,6 @@ _OF_THE_PROXY = (
         "names.",
         503,
         retry=False,
-    ),
-    Reply(
-        _is("cluster_not_found"),
-        "config_pending",
-        f"The proxy is still getting its configuration, {_NOT_SENT}",
-        503,
     ),
 )
 

@@ -26,17 +26,29 @@ def secret_file(name: str, secret: dict[str, object]) -> dict[str, str]:
 
 def watch(path: str) -> dict[str, object]:
     """Return the field that makes Envoy read `path` again."""
-    # kubelet swaps a link in the folder (`..data`); the file itself never changes.
-    return {"watched_directory": {"path": str(PurePosixPath(path).parent)}}
+    return {"watched_directory": {"path": _watched(path)}}
 
 
-def from_file(folder: str, name: str) -> tls_pb.SdsSecretConfig:
-    """Refer to the secret whose `secret_file` lies in `folder`."""
+def from_file(folder: str, name: str, *, awaited: str = "") -> tls_pb.SdsSecretConfig:
+    """Refer to the secret whose `secret_file` lies in `folder`.
+
+    `awaited`: the file that it names, which may be missing at first. Envoy then refuses the secret
+    and never looks at the folder again (seen with 1.40), so that the folder has to lead it back to
+    the description.
+    """
     path = str(PurePosixPath(folder) / f"{name}.json")
+    directory = core.WatchedDirectory(path=_watched(awaited)) if awaited else None
     return tls_pb.SdsSecretConfig(
         name=name,
         sds_config=core.ConfigSource(
-            path_config_source=core.PathConfigSource(path=path),
+            path_config_source=core.PathConfigSource(path=path, watched_directory=directory),
             resource_api_version=core.ApiVersion.V3,
         ),
     )
+
+
+def _watched(path: str) -> str:
+    # kubelet swaps a link in the folder (`..data`); the file itself never changes. A path through
+    # that link is there as soon as it is swapped, one beside it a moment later.
+    parent = PurePosixPath(path).parent
+    return str(parent.parent if parent.name == "..data" else parent)

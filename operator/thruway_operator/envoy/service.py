@@ -43,7 +43,7 @@ class XdsService:
     token_file: str
     """A projected ServiceAccount token, which kubelet replaces before it expires."""
     ca_file: str
-    """PEM: who may have signed the certificate."""
+    """PEM: who may have signed the certificate. It may be missing at first."""
     folder: str
     """Where `secret_files` lie."""
 
@@ -176,7 +176,9 @@ def _tls(service: XdsService) -> tls_pb.UpstreamTlsContext:
                 default_validation_context=tls_pb.CertificateValidationContext(
                     match_typed_subject_alt_names=[name]
                 ),
-                validation_context_sds_secret_config=from_file(service.folder, _AUTHORITY_SDS),
+                validation_context_sds_secret_config=from_file(
+                    service.folder, _AUTHORITY_SDS, awaited=service.ca_file
+                ),
             ),
         ),
     )

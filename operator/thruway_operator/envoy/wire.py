@@ -71,16 +71,16 @@ def duration(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
-def ads() -> core.ConfigSource:
+def ads(patience: int = 0) -> core.ConfigSource:
     """Return the source of everything dynamic: the one delta ADS stream.
 
-    Without a fetch timeout: an Envoy that has heard nothing stays not ready, instead of going live
-    with nothing to serve.
+    Without a fetch timeout, in milliseconds, an Envoy that has heard nothing stays not ready,
+    instead of going live with nothing to serve.
     """
     return core.ConfigSource(
         ads=core.AggregatedConfigSource(),
         resource_api_version=core.ApiVersion.V3,
-        initial_fetch_timeout=timedelta(0),
+        initial_fetch_timeout=duration(patience),
     )
 
 

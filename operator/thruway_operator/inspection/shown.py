@@ -31,6 +31,7 @@ __all__ = [
     "dump",
     "envoy_view",
     "ir_view",
+    "manifest",
     "plain",
     "proxy_view",
     "redacted",
@@ -52,6 +53,14 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dump(value: Any) -> str:  # noqa: ANN401 - plain data
     """Return plain data as YAML, short lists and mappings in one line."""
     return yaml.dump(
@@ -61,6 +70,18 @@ def dump(value: Any) -> str:  # noqa: ANN401 - plain data
         allow_unicode=True,
         width=100,
         default_flow_style=None,
+    )
+
+
+def manifest(value: Any) -> str:  # noqa: ANN401 - plain data
+    """Return a manifest as YAML, the way people write them."""
+    return yaml.dump(
+        value,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        width=1_000_000,  # no text is folded
+        default_flow_style=False,
     )
 
 

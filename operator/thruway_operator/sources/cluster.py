@@ -54,7 +54,10 @@ class Watched:
 
 
 class ClusterSource:
-    """Keeps up with the cluster; calls `on_change` when anything that matters may have changed."""
+    """Keeps up with the cluster; calls `on_change` when anything that matters may have changed.
+
+    `on_route` is told of each route that changes, in its status alone, too, or is gone.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,9 @@ class ClusterSource:
         on_change: Callable[[], None],
         *,
         proxies: ForwardProxies | None = None,
+        on_route: Callable[[ObjectKey, PassthroughRoute | None], None] = lambda *_: None,
     ) -> None:
+        self._on_route = on_route
         self._proxies = proxies or ForwardProxies()
         self._on_change = on_change
         self._watched = watched
@@ -160,6 +165,8 @@ class ClusterSource:
 
     def _route_changed(self, key: ObjectKey) -> None:
         self._touched.add(key)
+        found = self.routes.objects.get(key)
+        self._on_route(key, found.route if found else None)
         if self.ready:
             self._want()
         self._on_change()

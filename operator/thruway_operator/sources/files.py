@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.ir import SecretValue
 
-__all__ = ["STANDARD_INPUT", "FileSource", "Reading", "SourceError"]
+__all__ = ["STANDARD_INPUT", "FileSource", "Reading", "SourceError", "read_texts"]
 
 STANDARD_INPUT = Path("-")
 
@@ -156,6 +156,36 @@ class FileSource:
             environment=self._environment,
         )
         return Reading(resources, problems, merged.warnings, routes, merged.origins)
+
+
+def read_texts(paths: Sequence[Path], standard_input: bytes = b"") -> dict[str, str]:
+    """Return the texts of files and folders by name; `-` stands for the standard input.
+
+    Raises:
+        SourceError: one of them cannot be read.
+    """
+    found = {}
+    for path in paths:
+        if path == STANDARD_INPUT:
+            found["<stdin>"] = _decoded(standard_input, "the standard input")
+            continue
+        _check_path(path)
+        files = sorted(filter(_is_manifest, path.iterdir())) if path.is_dir() else [path]
+        for file in files:
+            try:
+                found[str(file)] = _decoded(file.read_bytes(), str(file))
+            except OSError as error:
+                raise SourceError(f"{file} cannot be read: {error.strerror}") from None
+    return found
+
+
+def _decoded(content: bytes, name: str) -> str:
+    if len(content) > _LARGEST:
+        raise SourceError(f"{name} is larger than {_LARGEST >> 20} MiB: give less at once")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise SourceError(f"{name} is not UTF-8 text") from None
 
 
 def _check_path(path: Path) -> None:

@@ -22,6 +22,8 @@ import trustme
 from h2.connection import H2Connection
 from hyperframe.frame import Frame
 
+from thruway_extproc.pod.admin import Admin, AdminError
+from thruway_extproc.pod.health import PATIENCE, serving
 from thruway_operator.envoy.reception import Certificate, Reception
 from thruway_testing.envoy import wait_until
 from thruway_testing.manifests import route
@@ -116,6 +118,56 @@ def test_ready_once_envoy_is(pod: Pod, upstream: OpenAIUpstream) -> None:
         assert pod.get("/anything").status_code == 404
 
 
+def probe(pod: Pod, what: str) -> subprocess.CompletedProcess[str]:
+    port = pod.get("/healthz").url.port
+    command = [*COMMAND, "probe", what, "--port", str(port)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_what_is_said_of_a_start(pod: Pod) -> None:
+    """An Envoy without configuration lives, but has not started; with patience it has."""
+    for path in ("/livez", "/startz"):
+        assert pod.get(path).status_code == 503
+    assert probe(pod, "livez").returncode == 1
+    with ProxyBench(None, extproc=pod.sockets) as bench:
+        pod.beside(bench)
+        wait_until(lambda: pod.get("/livez").status_code == 200, "Envoy answers")
+        assert pod.get("/startz").status_code == 503
+        assert pod.get("/readyz").status_code == 503
+        bench.publish(route("r", "/r", "http://127.0.0.1:1"))
+        wait_until(lambda: pod.get("/startz").status_code == 200, "Envoy serves")
+        for what in ("healthz", "livez", "startz", "readyz"):
+            done = probe(pod, what)
+            assert (done.returncode, done.stdout) == (0, '{"ok": true, "problems": []}\n')
+
+
+def test_a_start_waits_for_no_operator_for_ever(tmp_path: Path) -> None:
+    class Lonely(Admin):
+        age = PATIENCE - 1
+
+        def ready(self) -> None:
+            raise AdminError("Envoy says 503 PRE_INITIALIZING")
+
+        def uptime(self) -> float:
+            return self.age
+
+    admin = Lonely(tmp_path)
+    with serving("", 0, admin, list) as port:
+        for host in ("127.0.0.1", "[::1]"):
+            url = f"http://{host}:{port}/startz"
+            assert httpx.get(url, trust_env=False).status_code == 503
+        admin.age = PATIENCE
+        assert httpx.get(url, trust_env=False).status_code == 200
+
+
+def test_a_probe_of_nobody() -> None:
+    command = [*COMMAND, "probe", "readyz", "--port", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_worker_that_dies_is_started_again(pod: Pod) -> None:
     before = pod.workers()
     assert len(before) == 2
@@ -156,6 +208,25 @@ def test_a_drain_waits_for_a_stream_and_lets_new_requests_in(
                 assert draining.wait(20) == 0
                 assert draining.stderr
                 assert "still under way: 0" in draining.stderr.read()
+
+
+def test_a_drain_that_only_waits(pod: Pod, upstream: OpenAIUpstream) -> None:
+    with ProxyBench([route("r", "/r", upstream.url)], extproc=pod.sockets) as bench:
+        pod.beside(bench)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", bench.port)) as stream:
+            stream.putrequest("POST", "/r/files")
+            stream.putheader("Content-Length", "3")
+            stream.endheaders(b"a")
+            wait_until(lambda: _active(bench) == 1, "the request has come")
+            limits = ("--at-least", "0", "--quiet", "0", "--at-most", "60")
+            with pod.drain("--keep-ready", *limits) as draining:
+                late = httpx.get(f"{bench.url}/r/models", headers=KEY, trust_env=False)
+                assert "connection" not in late.headers
+                assert draining.poll() is None
+                stream.send(b"bc")
+                stream.getresponse().read()
+                assert draining.wait(20) == 0
+        assert pod.get("/readyz").status_code == 200
 
 
 def test_a_drain_has_an_end(pod: Pod, upstream: OpenAIUpstream) -> None:

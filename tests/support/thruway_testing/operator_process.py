@@ -37,13 +37,16 @@ CHART = Path(__file__).parents[3] / "charts" / "thruway"
 SERVER_NAME = "thruway-operator"
 API_AUDIENCE = "https://kubernetes.default.svc"
 _HOST = "127.0.0.1"
+_CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 
 
 class Installation:
     """The operator's ServiceAccount and rights, as the chart has them, and its replicas.
 
     `watch` are the namespaces that it watches; empty: all. `own_certificates`: its replicas make
-    their certificates themselves, each with files of its own.
+    their certificates themselves, each with files of its own. `injector`: more of the chart's
+    values for the injector; None: there is none. Its webhook leads to the replica that was started
+    last.
     """
 
     def __init__(
@@ -53,7 +56,11 @@ class Installation:
         watch: Sequence[str] = (),
         gateway: bool = False,
         own_certificates: bool = False,
+        injector: dict[str, Any] | None = None,
+        images: dict[str, Any] | None = None,
     ) -> None:
+        self._injector = injector
+        self._images = images or {}
         self.own_certificates = own_certificates
         self.plane = plane
         self.watch = list(watch)
@@ -68,8 +75,9 @@ class Installation:
         with self._stack:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="thruway-op-"))
             self.folder = Path(folder)
+            hosts = [SERVER_NAME, _HOST, "localhost", f"{self.injector_name}.{self.namespace}.svc"]
             self.certificate, self.key = self.plane.authority.issue(
-                f"xds-{self.namespace}", SERVER_NAME, hosts=[SERVER_NAME, _HOST, "localhost"]
+                f"xds-{self.namespace}", SERVER_NAME, hosts=hosts
             )
             ensure_namespace(self.plane.api, self.namespace)
             self.grant()
@@ -79,6 +87,8 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._injector is not None:
+            self.plane.api.call("DELETE", self.webhook_path)
         self.revoke()
         self._stack.close()
 
@@ -99,21 +109,56 @@ class Installation:
                 self.plane.api.call("DELETE", _path(item))
 
     def _rights(self) -> list[dict[str, Any]]:
+        return self._rendered("operator-rbac", *(["operator-certificates"] * self.own_certificates))
+
+    def _rendered(self, *names: str) -> list[dict[str, Any]]:
         values = {
             "watchNamespaces": self.watch,
             "gateway": {"enabled": self.gateway},
+            "injector": {"enabled": self._injector is not None, **(self._injector or {})},
+            **self._images,
         }
         with helm_python.Chart.load(str(CHART)) as chart:
             rendered = chart.render(values, name=self.namespace, namespace=self.namespace)
-        names = ["operator-rbac"] + ["operator-certificates"] * self.own_certificates
         texts = [rendered[f"thruway/templates/{name}.yaml"] for name in names]
         return [item for text in texts for item in yaml.safe_load_all(text) if item]
+
+    @property
+    def injector_name(self) -> str:
+        """Name of the webhook's configuration and Service."""
+        return f"{self.namespace}-injector"
+
+    @property
+    def webhook_path(self) -> str:
+        """Where the webhook's configuration is."""
+        return f"{_CONFIGURATIONS}/{self.injector_name}"
+
+    def injector_arguments(self, port: int) -> list[str]:
+        """Return what the chart tells the operator of its injector, but for the port."""
+        if self._injector is None:
+            return []
+        (deployment,) = self._rendered("operator-deployment")
+        arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+        found = [item for item in arguments if item.startswith("--inject-")]
+        return [*found, f"--inject-listen={_HOST}:{port}"]
+
+    def lead_webhook_to(self, port: int) -> None:
+        """Apply the chart's webhook. There is no network of Services: its name leads here."""
+        configuration, service = self._rendered("injector")
+        for webhook in configuration["webhooks"]:
+            webhook["clientConfig"]["service"]["port"] = port
+        service["spec"] = {"type": "ExternalName", "externalName": "localhost"}
+        self.plane.api.apply(self.webhook_path, configuration)
+        namespace = f"/api/v1/namespaces/{self.namespace}"
+        self.plane.api.apply(f"{namespace}/services/{self.injector_name}", service)
 
     def replica(self, *arguments: str, kubeconfig: Path | None = None) -> Replica:
         """Return another replica, not started yet."""
         number = next(self._numbers)
         pod = create_pod(self.plane.api, self.namespace, f"operator-{number}", self.service_account)
         replica = Replica(self, pod, _free_port(), list(arguments), self._guard, kubeconfig)
+        if self._injector is not None:
+            self.lead_webhook_to(replica.injector_port)
         self._stack.callback(replica.kill)
         return replica
 
@@ -133,6 +178,7 @@ class Replica:
         self.pod = pod
         self.port = port
         self.address = (_HOST, port)
+        self.injector_port = _free_port()
         self._installation = installation
         self._arguments = arguments
         self._guard = guard
@@ -162,6 +208,7 @@ class Replica:
             f"--token={self._token}",
             f"--kubeconfig={self._kubeconfig}",
             *watched,
+            *installation.injector_arguments(self.injector_port),
             *self._arguments,
         ]
         with self._log.open("ab") as log:

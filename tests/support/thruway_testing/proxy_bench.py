@@ -55,7 +55,8 @@ class ProxyBench:
 
     `extproc`: the sockets of extproc; None starts a real worker, which is then `worker`. `assemble`
     makes what Envoy gets of what the routes are rendered to; the real one by default. `documents`
-    None: nothing is published, as if the operator did not know yet. `connection_limit`: how many
+    None: nothing is published, as if the operator did not know yet;
+    with `patience_ms` Envoy serves all the same after that time. `connection_limit`: how many
     connections Envoy takes at once.
     """
 
@@ -68,7 +69,9 @@ class ProxyBench:
         system_ca: str = "",
         connection_limit: int | None = None,
         reception: Reception = PLAIN,
+        patience_ms: int = 0,
     ) -> None:
+        self._patience_ms = patience_ms
         self._reception = reception
         self._documents = documents
         self._extproc = extproc
@@ -107,6 +110,7 @@ class ProxyBench:
             xds_socket=str(self.folder / "xds.sock"),
             extproc_sockets=tuple(sockets),
             reception=self._reception,
+            patience_ms=self._patience_ms,
         )
         file = self.folder / "bootstrap.pb"
         bootstrap = render_bootstrap(options)
@@ -122,9 +126,7 @@ class ProxyBench:
         self.envoy = stack.enter_context(Envoy(file, log_level="warning", args=args))
         if self._documents is not None:
             self.publish(*self._documents)
-            self.envoy.wait_ready()
-            self.port = self.envoy.address("thruway")[1]
-            self.url = f"http://127.0.0.1:{self.port}"
+            self.wait_ready()
 
     def _start_worker(self, stack: contextlib.ExitStack, socket: str) -> None:
         command = [sys.executable, "-m", "thruway_extproc", "--listen", f"unix:{socket}"]
@@ -146,6 +148,12 @@ class ProxyBench:
         fragments = render_fragments(translation.config, self._system_ca)
         self._loop.call_soon_threadsafe(self._xds.publish, _GROUP, fragments)
         self._wait(self._xds.wait_programmed(_GROUP, 20))
+
+    def wait_ready(self) -> None:
+        """Wait until Envoy serves."""
+        self.envoy.wait_ready()
+        self.port = self.envoy.address("thruway")[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def calls(self) -> list[dict[str, Any]]:
         """The lines of Envoy's access log so far."""

@@ -1,0 +1,113 @@
+"""Which route the applications of a pod are told of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from thruway_operator.translate.presets import PRESETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thruway_operator.api.route import PassthroughRoute
+
+__all__ = ["Choice", "RouteFacts", "choose", "facts_of"]
+
+_USUAL: Final = "/openai_passthrough"
+_USUAL_VERSION: Final = "/v1"
+_LOCAL: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """What the injector has to know of a route."""
+
+    name: str
+    path: str
+    version: str
+    """Version prefix of its upstream, such as `/v1`; "" for none."""
+    provider: str
+    created: str
+    """Older routes come first; see `PassthroughRoute.created`."""
+    hostnames: tuple[str, ...] = ()
+    wants_key: bool = False
+    """Whether it lets in only clients with a key of its own."""
+
+    @property
+    def answers_locally(self) -> bool:
+        """Whether it answers requests to the sidecar's address."""
+        return not self.hostnames or _LOCAL in self.hostnames
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the base URL ends with, and what there is to say of it."""
+
+    path: str
+    warnings: tuple[str, ...] = ()
+    wants_key: str = ""
+    """The name of the route if it wants a key of its clients."""
+
+
+def facts_of(route: PassthroughRoute) -> RouteFacts:
+    """Return what the injector has to know of it."""
+    spec = route.spec
+    preset = PRESETS[spec.provider].version if spec.provider else ""
+    version = spec.upstream.version_prefix
+    return RouteFacts(
+        name=route.name,
+        path=spec.path,
+        version=preset if version is None else version,
+        provider=spec.provider or "",
+        created=route.created,
+        hostnames=tuple(spec.hostnames),
+        wants_key=spec.client_auth.type == "APIKey",
+    )
+
+
+def choose(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:
+    """Choose among the namespace's routes: the named one, or else one of provider openai."""
+    if named:
+        return _named(namespace, named, routes)
+    fitting = [route for route in routes if route.provider == "openai" and route.answers_locally]
+    if not fitting:
+        return Choice(
+            f"{_USUAL}{_USUAL_VERSION}",
+            (
+                f"namespace {namespace} has no PassthroughRoute of provider openai yet: "
+                f"calls get 404 until one with path {_USUAL} is there",
+            ),
+        )
+    usual = [route for route in fitting if route.path == _USUAL]
+    chosen = min(usual or fitting, key=lambda route: (route.created, route.name))
+    if len(fitting) == 1:
+        return _choice(chosen)
+    return _choice(
+        chosen,
+        f"namespace {namespace} has {len(fitting)} PassthroughRoutes of provider openai: "
+        f"{chosen.name} was chosen; name one by annotation thruway.dev/route",
+    )
+
+
+def _named(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:
+    found = next((route for route in routes if route.name == named), None)
+    if found is None:
+        return Choice(
+            f"{_USUAL}{_USUAL_VERSION}",
+            (
+                f"PassthroughRoute {namespace}/{named[:80]} does not exist yet: path {_USUAL} is "
+                "assumed; create the route, then the pod anew if its path is another",
+            ),
+        )
+    if not found.answers_locally:
+        return _choice(
+            found,
+            f"PassthroughRoute {namespace}/{named} answers to its hostnames alone, not to "
+            f"{_LOCAL}: add that to them",
+        )
+    return _choice(found)
+
+
+def _choice(route: RouteFacts, *warnings: str) -> Choice:
+    return Choice(f"{route.path}{route.version}", warnings, route.name if route.wants_key else "")

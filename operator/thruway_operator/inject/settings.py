@@ -1,0 +1,132 @@
+"""What an installation says of its sidecars; a pod's annotations may say otherwise."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "ENVOY_RESOURCES",
+    "EXTPROC_RESOURCES",
+    "LOG_LEVELS",
+    "Images",
+    "InjectorError",
+    "Resources",
+    "Settings",
+    "check_image",
+    "check_quantity",
+    "read_resources",
+]
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+_DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+_SUFFIXES: Final = {"cpu": ("", "m"), "memory": ("", *"kMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")}
+# Letters of registry, path, tag and digest: https://github.com/distribution/reference
+_IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/-]*(@[a-z0-9]+:[0-9a-f]{32,})?")
+
+
+class InjectorError(Exception):
+    """Something that the injector was told cannot be used; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of the containers that are added."""
+
+    thruway: str
+    envoy: str
+    thruway_pull_policy: str = "IfNotPresent"
+    envoy_pull_policy: str = "IfNotPresent"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Of one container, in Kubernetes' quantities; "" leaves one out."""
+
+    cpu_request: str = ""
+    memory_request: str = ""
+    cpu_limit: str = ""
+    memory_limit: str = ""
+
+    def manifest(self) -> dict[str, dict[str, str]]:
+        """Return them as a pod has them."""
+        found = {
+            "requests": {"cpu": self.cpu_request, "memory": self.memory_request},
+            "limits": {"cpu": self.cpu_limit, "memory": self.memory_limit},
+        }
+        said = {
+            kind: {name: value for name, value in values.items() if value}
+            for kind, values in found.items()
+        }
+        return {kind: values for kind, values in said.items() if values}
+
+
+ENVOY_RESOURCES: Final = Resources(cpu_request="20m", memory_request="64Mi", memory_limit="512Mi")
+EXTPROC_RESOURCES: Final = Resources(cpu_request="20m", memory_request="96Mi", memory_limit="256Mi")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One installation's."""
+
+    version: str
+    """Of Thruway: the annotation of what was injected holds it."""
+    namespace: str
+    """Where Thruway itself runs: its own pods get no sidecar."""
+    operator: str
+    """Host and port at which its xDS is reached."""
+    images: Images
+    port: int = 4000
+    log_level: str = "warning"
+    envoy: Resources = ENVOY_RESOURCES
+    extproc: Resources = EXTPROC_RESOURCES
+    drain: int = 30
+    """Seconds for which a pod that ends waits for its streams, at most."""
+
+
+def read_resources(data: object, part: str) -> Resources:
+    """Return what a pod's `resources` says.
+
+    Raises:
+        InjectorError: it is none, or says more than cpu and memory.
+    """
+    wrong = InjectorError(f"resources of {part} may hold cpu and memory in requests and limits")
+    if not isinstance(data, dict) or not data.keys() <= {"requests", "limits"}:
+        raise wrong
+    found = {}
+    for bounds, values in data.items():
+        if not isinstance(values, dict) or not values.keys() <= {"cpu", "memory"}:
+            raise wrong
+        for kind, value in values.items():
+            what = f"{kind} in {bounds} of {part}"
+            found[f"{kind}_{bounds.removesuffix('s')}"] = check_quantity(kind, str(value), what)
+    return Resources(**found)
+
+
+def check_quantity(kind: str, text: str, what: str) -> str:
+    """Return a quantity of `cpu` or `memory`.
+
+    Raises:
+        InjectorError: it is none (Kubernetes: "Resource Management for Pods and Containers").
+    """
+    for suffix in _SUFFIXES[kind]:
+        number = text.removesuffix(suffix) if suffix else text
+        if text.endswith(suffix) and _DECIMAL.fullmatch(number):
+            return text
+    example = "200m or 1.5" if kind == "cpu" else "128Mi or 1Gi"
+    raise InjectorError(f"{what} is no quantity of {kind}: write one such as {example}")
+
+
+def check_image(text: str, what: str) -> str:
+    """Return the name of an image.
+
+    Raises:
+        InjectorError: it is none.
+    """
+    if len(text) > 512 or not _IMAGE.fullmatch(text):
+        raise InjectorError(
+            f"{what} is no image: write one such as registry.example/thruway/thruway:1.0"
+        )
+    return text
