@@ -9,6 +9,7 @@ import click
 from thruway_operator.cli.bootstrap import bootstrap
 from thruway_operator.cli.check import check
 from thruway_operator.cli.completion import completion
+from thruway_operator.cli.doctor import doctor
 from thruway_operator.cli.explain import explain
 from thruway_operator.cli.operator import operator
 from thruway_operator.cli.root import Root
@@ -25,5 +26,5 @@ def main() -> None:
     """Call AI APIs directly, without each service holding an API key."""
 
 
-for _command in (up, check, translate, explain, status, completion, operator, bootstrap):
+for _command in (up, check, translate, explain, status, doctor, completion, operator, bootstrap):
     main.add_command(_command)
