@@ -9,6 +9,7 @@ import click
 from thruway_operator.cli.bootstrap import bootstrap
 from thruway_operator.cli.check import check
 from thruway_operator.cli.completion import completion
+from thruway_operator.cli.doctor import doctor
 from thruway_operator.cli.explain import explain
 from thruway_operator.cli.inject import inject
 from thruway_operator.cli.operator import operator
@@ -33,6 +34,7 @@ for _command in (
     explain,
     inject,
     status,
+    doctor,
     completion,
     operator,
     bootstrap,

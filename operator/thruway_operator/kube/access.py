@@ -94,7 +94,7 @@ def _kubeconfig_access(path: str | None, context: str | None) -> Access:
     library: Any = kube_config  # it has no types
     configuration: Any = client.Configuration()
     try:
-        _, active = library.list_kube_config_contexts(config_file=path)
+        contexts, active = library.list_kube_config_contexts(config_file=path)
         library.load_kube_config(
             config_file=path, context=context, client_configuration=configuration
         )
@@ -111,7 +111,8 @@ def _kubeconfig_access(path: str | None, context: str | None) -> Access:
             f"no usable kubeconfig: {_first_line(error)}: set KUBECONFIG or --kubeconfig to a "
             "file that kubectl can use"
         ) from error
-    namespace = (active or {}).get("context", {}).get("namespace") or "default"
+    chosen = next((item for item in contexts if item["name"] == context), active)
+    namespace = (chosen or {}).get("context", {}).get("namespace") or "default"
 
     def authorization() -> str:
         if configuration.refresh_api_key_hook:

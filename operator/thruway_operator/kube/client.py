@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from types import TracebackType
 
     from thruway_operator.kube.access import Access
@@ -123,6 +123,18 @@ class KubeClient:
         """Return an object or a list; raises as `request` does."""
         return await self.request("GET", path, params=params, accept=accept)
 
+    async def text(self, path: str, *, within: float = _REQUEST_TIMEOUT) -> tuple[int, str]:
+        """Return status and body of what is behind one of the API server's proxies.
+
+        Raises:
+            ApiError: the API server itself refused.
+            Unreachable: no whole answer came.
+        """
+        timeout = aiohttp.ClientTimeout(total=within, sock_connect=_CONNECT_TIMEOUT)
+        call = _Call("GET", path, None, {"Accept": "*/*"}, None, timeout)
+        async with self._sending(call, refused=_is_status) as response:
+            return response.status, (await response.read()).decode(errors="replace")
+
     @contextlib.asynccontextmanager
     async def lines(
         self, path: str, *, params: Mapping[str, str], accept: str, silence: float
@@ -136,7 +148,10 @@ class KubeClient:
             yield _lines(response)
 
     @contextlib.asynccontextmanager
-    async def _sending(self, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _sending(
+        self, call: _Call, *, refused: Callable[[bytes], bool] = lambda _: True
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the answer; one of status 300 or above is an ApiError if `refused` says so."""
         access = self.access
         if authorization := access.authorization():
             call.headers["Authorization"] = authorization
@@ -151,7 +166,7 @@ class KubeClient:
                 allow_redirects=False,
                 server_hostname=access.server_name,
             ) as response:
-                if response.status >= 300:
+                if response.status >= 300 and refused(await response.read()):
                     raise _refusal(response.status, await response.read())
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -184,6 +199,15 @@ def _why(error: Exception) -> str:
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     text = (str(cause).splitlines() or [""])[0] or type(error).__name__
     return f"cannot be reached: {text}"
+
+
+def _is_status(body: bytes) -> bool:
+    """Whether it is the API server that speaks, and not who is behind its proxy."""
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.get("kind") == "Status"
 
 
 def _refusal(status: int, body: bytes) -> ApiError:

@@ -45,6 +45,8 @@ def completions(line: str) -> list[str]:
     [
         ("thruway c", ["check", "completion"]),
         ("thruway tr", ["translate"]),
+        ("thruway d", ["doctor"]),
+        ("thruway doctor -o j", ["json"]),
         ("thruway check --f", ["--file"]),
         ("thruway check -o j", ["json"]),
         ("thruway translate --e", ["--envoy"]),

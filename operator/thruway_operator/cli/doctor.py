@@ -1,0 +1,71 @@
+"""`thruway doctor`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from thruway_operator.cli.shared import Unusable, accessed, as_json, cluster_options
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.argument("pod", required=False)
+@click.option("-n", "--namespace", help="The namespace to look at.  [default: the kubeconfig's]")
+@click.option(
+    "-o",
+    "--output",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="How the steps are printed.",
+)
+@cluster_options
+def doctor(
+    pod: str | None,
+    namespace: str | None,
+    output: str,
+    kubeconfig: str | None,
+    context: str | None,
+) -> None:
+    """Find the first thing that is wrong between an application's pod and its upstream.
+
+    Walks the chain: API server, CRD, operator, labels, webhook, sidecar, certificate, routes,
+    Secrets, containers, xDS, upstream, environment. With POD for that pod, otherwise for the
+    namespace and every pod in it that has a sidecar. One line for each step; it stops at the first
+    fault, and says what to do. Nothing is written, and no value of a Secret is shown.
+
+    \b
+    Exit code 0: all is well, as far as your rights let one see.
+    Exit code 1: something is wrong.
+    Exit code 2: the arguments or the kubeconfig cannot be used.
+    """
+    from thruway_operator.inspection.doctor.gather import UnknownError, gather
+    from thruway_operator.inspection.doctor.walk import diagnose
+    from thruway_operator.local.console import wants_color
+
+    access = accessed(kubeconfig, context)
+    _check_name("POD", pod)
+    _check_name("-n", namespace)
+    try:
+        diagnosis = diagnose(gather(access, namespace, pod))
+    except UnknownError as error:
+        raise Unusable(str(error), whole=True) from None
+    if output == "json":
+        as_json(diagnosis.data())
+    else:
+        color = wants_color(sys.stdout)
+        for step in diagnosis.steps:
+            click.echo(step.text(color=color))
+        click.echo(diagnosis.summary())
+    sys.exit(0 if diagnosis.healthy else 1)
+
+
+def _check_name(argument: str, value: str | None) -> None:
+    """Refuse what is no name of an object: it would become a part of a URL."""
+    import re
+
+    if value is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
+        raise Unusable(f"{argument} is not the name of an object: give it as kubectl prints it")

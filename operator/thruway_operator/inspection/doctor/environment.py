@@ -1,0 +1,98 @@
+"""Where the application's SDK is told to call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from thruway_operator.inspection.doctor.conventions import SIDECAR, annotations_of, name_of, restart
+from thruway_operator.inspection.doctor.steps import failed, good, unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_operator.inspection.doctor.facts import Facts, Object
+    from thruway_operator.inspection.doctor.steps import Step
+
+__all__ = ["check_environment"]
+
+_NAME: Final = "environment"
+_VARIABLE: Final = "OPENAI_BASE_URL"
+_HOSTS: Final = ("127.0.0.1", "localhost")
+
+
+def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
+    """Yield whether OPENAI_BASE_URL of the pod's containers leads to its sidecar."""
+    name = name_of(pod)
+    found = {item["name"]: _variable(item) for item in pod["spec"].get("containers") or ()}
+    told = {container: entry for container, entry in found.items() if entry is not None}
+    left_alone = annotations_of(pod).get("thruway.dev/env") == "false"
+    if not told:
+        yield _untold(facts, pod, left_alone=left_alone)
+        return
+    for container, entry in told.items():
+        value = entry.get("value")
+        if value is None or "$(" in value:
+            message = f"{_VARIABLE} of container {container} of pod {name} comes from elsewhere"
+            yield unchecked(_NAME, message)
+            continue
+        wrong = _wrong(facts, pod, value)
+        if wrong:
+            message = f"{_VARIABLE} of container {container} of pod {name} {wrong}"
+            remedy = f"take it out of the pod's template, or set it to {_right(facts, pod)}"
+            yield failed(_NAME, message, remedy)
+            return
+        yield good(
+            _NAME, f"{_VARIABLE} of container {container} of pod {name} leads to the sidecar"
+        )
+
+
+def _variable(container: dict[str, Any]) -> dict[str, Any] | None:
+    if container["name"] in SIDECAR:
+        return None
+    entries = container.get("env") or ()
+    return next((item for item in entries if item["name"] == _VARIABLE), None)
+
+
+def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
+    message = f"no container of pod {name_of(pod)} has {_VARIABLE}"
+    if left_alone:
+        return unchecked(_NAME, f'{message}, as thruway.dev/env: "false" says')
+    remedy = f"{restart(pod)}, or set it to {_right(facts, pod)}"
+    return failed(_NAME, f"{message}, so an SDK calls its API directly", remedy)
+
+
+def _right(facts: Facts, pod: Object) -> str:
+    named = annotations_of(pod).get("thruway.dev/route")
+    routes = facts.routes.items
+    chosen = next((item for item in routes if named in {None, name_of(item)}), None)
+    path = chosen["spec"]["path"] if chosen else "/…"
+    return f"http://127.0.0.1:{_port(pod)}{path}/v1"
+
+
+def _port(pod: Object) -> str:
+    return annotations_of(pod).get("thruway.dev/port", "4000")
+
+
+def _wrong(facts: Facts, pod: Object, value: str) -> str:
+    """Return what is wrong with a base URL; "" if nothing is."""
+    try:
+        url = urlsplit(value)
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+    except ValueError:
+        return "is no URL"
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        return "is no URL"
+    if url.hostname not in _HOSTS:
+        return f"leads to {url.hostname}, past the sidecar"
+    if url.scheme != "http":
+        return "begins with https://, but the sidecar speaks plain HTTP within the pod"
+    if str(port) != _port(pod):
+        return f"leads to port {port}, but the sidecar listens on {_port(pod)}"
+    if not any(_below(url, route["spec"]["path"]) for route in facts.routes.items):
+        return f"leads to the path {url.path or '/'}, which is no route's"
+    return ""
+
+
+def _below(url: SplitResult, path: str) -> bool:
+    return url.path == path or url.path.startswith(f"{path.rstrip('/')}/")

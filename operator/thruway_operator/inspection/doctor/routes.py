@@ -1,0 +1,134 @@
+"""The namespace's routes, what the operator says of them, and the Secrets that they name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from thruway_operator.inspection.doctor.conventions import annotations_of, examined, name_of
+from thruway_operator.inspection.doctor.steps import failed, good, unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_operator.inspection.doctor.facts import Facts, Object
+    from thruway_operator.inspection.doctor.steps import Step
+
+__all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs"]
+
+KeyRef = tuple[str, str]
+"""A Secret's name, and a key of it."""
+
+_ROUTE: Final = "thruway.dev/route"
+_LOG: Final = "see the operator's log"
+_REMEDIES: Final = {
+    "Conflicted": "take another path or other hostnames",
+    "NotAllowed": "ask an administrator, or leave exposure: Cluster out",
+    "SecretNotFound": "create the Secret",
+    "SecretKeyNotFound": "add the key to the Secret, or correct the route's secretKeyRef",
+    "SecretEmpty": "put the credential into the Secret",
+    "SecretInvalid": "store the bare credential",
+    "CaCertificateNotFound": "create it, or correct the route's caCertificateRef",
+    "CaCertificateInvalid": "store the CA's certificates as PEM",
+    "Rejected": "undo the last change of the route; what worked before it is served on",
+    "ReplicaSilent": _LOG,
+}
+_LATER: Final = ("NoProxies", "Pending")
+"""Reasons of Programmed that lie in the pods, which come later."""
+
+
+def check_routes(facts: Facts) -> Iterator[Step]:
+    """Yield for each route whether the operator takes it."""
+    routes = {name_of(item): item for item in facts.routes.items}
+    if not routes:
+        yield failed(
+            "route",
+            f"there is no PassthroughRoute in namespace {facts.namespace}",
+            "apply one: see docs/operator.md",
+        )
+        return
+    for pod in examined(facts):
+        named = annotations_of(pod).get(_ROUTE)
+        if named and named not in routes:
+            message = (
+                f"annotation {_ROUTE} of pod {name_of(pod)} names PassthroughRoute {named}, which "
+                f"is not in namespace {facts.namespace}"
+            )
+            yield failed("route", message, f"create it, or name one of {', '.join(sorted(routes))}")
+            return
+    for route in routes.values():
+        yield _check(route)
+
+
+def _check(route: Object) -> Step:
+    name, status = name_of(route), route.get("status") or {}
+    generation = route["metadata"].get("generation", 0)
+    if not status.get("conditions"):
+        message = f"no operator has looked at PassthroughRoute {name} yet"
+        return failed("route", message, f"if it stays so, {_LOG}")
+    for kind in ("Accepted", "ResolvedRefs", "Programmed"):
+        found = condition(route, kind)
+        reason = str(found.get("reason", "Unknown"))
+        later = kind == "Programmed" and reason in _LATER
+        if found.get("status") != "True" and not later:
+            said = str(found.get("message", "")).rstrip(". ")
+            remedy = _REMEDIES.get(reason, "correct the field that it names")
+            message = f"PassthroughRoute {name} has {kind}={found.get('status')} ({reason}): {said}"
+            return failed("route", message, remedy)
+    if status.get("observedGeneration") != generation:
+        message = f"the operator has not looked at the newest change of PassthroughRoute {name} yet"
+        return failed("route", message, f"if it stays so, {_LOG}")
+    return good("route", f"PassthroughRoute {name} is accepted, and what it refers to is there")
+
+
+def condition(route: Object, kind: str) -> dict[str, Any]:
+    """Return a condition of a route; empty if it has none."""
+    conditions = (route.get("status") or {}).get("conditions") or ()
+    return next((item for item in conditions if item.get("type") == kind), {})
+
+
+def key_refs(route: Object) -> list[KeyRef]:
+    """Return the keys of Secrets whose values are credentials of a route."""
+    spec = route.get("spec") or {}
+    ways = (spec, *(spec.get("overrides") or ()))
+    refs = [(way.get("credential") or {}).get("secretKeyRef") for way in ways]
+    refs += [((way.get("upstream") or {}).get("proxy") or {}).get("secretKeyRef") for way in ways]
+    return list(dict.fromkeys((str(ref["name"]), str(ref["key"])) for ref in refs if ref))
+
+
+def check_secrets(facts: Facts) -> Iterator[Step]:
+    """Yield for each key that a route names whether it is there, without its value."""
+    seen: set[KeyRef] = set()
+    for route in facts.routes.items:
+        for ref in key_refs(route):
+            if ref not in seen:
+                seen.add(ref)
+                yield _secret(facts, name_of(route), ref)
+
+
+def _secret(facts: Facts, route: str, ref: KeyRef) -> Step:
+    secret, key = ref
+    answer = facts.secrets.get(secret)
+    if answer is None or not (answer.there or answer.absent):
+        why = answer.reason if answer else "it was not asked for"
+        return unchecked("secret", f"{why}; the operator says that it is there")
+    name = f"Secret {secret} of route {route}"
+    create = f"kubectl -n {facts.namespace} create secret generic {secret} --from-literal={key}=…"
+    if answer.absent:
+        return failed("secret", f"{name} is not in namespace {facts.namespace}", create)
+    shape = answer.value.get(key)
+    where = f"key {key} of {name}"
+    if shape is None:
+        keys = ", ".join(sorted(answer.value)) or "none"
+        return failed("secret", f"{where} is not there; its keys: {keys}", "add it")
+    if shape == "empty":
+        return failed("secret", f"{where} is empty", "put the credential in it")
+    if shape == "broken":
+        message = f"{where} holds what no header can carry, such as a line break in the middle"
+        return failed("secret", message, "store the bare credential")
+    if shape == "padded":
+        return good(
+            "secret",
+            f"{where} has white space around its value, such as a newline at the end, which is "
+            "left out: better store the bare key (with `echo -n`)",
+        )
+    return good("secret", f"{where} is there")

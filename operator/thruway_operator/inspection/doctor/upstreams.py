@@ -1,0 +1,100 @@
+"""The way to the upstreams, as the pod's Envoy has found it so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from thruway_operator.inspection.doctor.conventions import name_of
+from thruway_operator.inspection.doctor.facts import Inside
+from thruway_operator.inspection.doctor.metrics import mangled, read_metrics
+from thruway_operator.inspection.doctor.steps import failed, good, unchecked
+from thruway_operator.translate.presets import PRESETS
+from thruway_operator.translate.upstream import read_url
+from thruway_operator.translate.verdict import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from thruway_operator.inspection.doctor.facts import Facts, Object
+    from thruway_operator.inspection.doctor.states import Trouble
+    from thruway_operator.inspection.doctor.steps import Step
+
+__all__ = ["check_upstreams"]
+
+_DIGEST: Final = 13
+"""Characters of `_` and the digest at the end of a mangled cluster name."""
+
+
+def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
+    """Yield whether Envoy resolves the upstreams, connects, and agrees with them on TLS."""
+    name, inside = name_of(pod), facts.inside.get(name_of(pod), Inside())
+    if not inside.metrics.there:
+        yield unchecked("upstream", f"pod {name}: {inside.metrics.reason}")
+        return
+    clusters = read_metrics(str(inside.metrics.value)).clusters
+    known = {mangled(f"{host}:{port}"): f"{host}:{port}" for host, port in _addresses(facts)}
+    reached: dict[str, None] = {}
+    for cluster, stats in sorted(clusters.items()):
+        address = known.get(cluster[:-_DIGEST])
+        if address is None:
+            continue
+        trouble = _trouble(address, stats)
+        if trouble:
+            yield failed("upstream", f"Envoy of pod {name} {trouble[0]}", trouble[1])
+            return
+        if stats.get("upstream_rq_total"):
+            reached[address] = None
+    if reached:
+        yield good("upstream", f"Envoy of pod {name} reaches {', '.join(reached)}")
+    else:
+        yield unchecked("upstream", f"no call has gone through pod {name} yet")
+
+
+def _trouble(address: str, stats: Mapping[str, float]) -> Trouble | None:
+    """Clusters are named by all that they are: what was found holds for what they are now."""
+    host = address.rpartition(":")[0]
+    if stats.get("update_failure") and not stats.get("update_success"):
+        return (
+            f"cannot resolve {host}",
+            "check its spelling in the route's upstream.url, the cluster's DNS, and that no "
+            "NetworkPolicy forbids port 53",
+        )
+    if stats.get("upstream_rq_total"):  # somebody was reached
+        return None
+    if stats.get("ssl_fail_verify_san"):
+        return (
+            f"reaches {address}, whose certificate is for another name",
+            "correct upstream.url, or set upstream.tls.serverName to the certificate's name",
+        )
+    if stats.get("ssl_fail_verify_error"):
+        return (
+            f"reaches {address}, whose certificate is signed by nobody that is trusted",
+            "set upstream.tls.caCertificateRef, or the chart's value extraCA",
+        )
+    if stats.get("ssl_connection_error"):
+        return (
+            f"cannot agree on TLS with {address}",
+            "check the scheme and the port of upstream.url, and upstream.tls.minVersion",
+        )
+    if stats.get("upstream_cx_connect_fail"):
+        return (
+            f"gets no connection to {address}",
+            "check host and port of upstream.url, and that no NetworkPolicy or firewall forbids "
+            "it; behind a proxy set upstream.proxy (docs/network.md)",
+        )
+    return None
+
+
+def _addresses(facts: Facts) -> Iterator[tuple[str, int]]:
+    """Yield where the namespace's routes lead."""
+    for route in facts.routes.items:
+        spec = route.get("spec") or {}
+        preset = PRESETS[spec["provider"]].url if spec.get("provider") in PRESETS else ""
+        ways = (spec, *(spec.get("overrides") or ()))
+        for way in ways:
+            url = (way.get("upstream") or {}).get("url") or preset
+            try:
+                address = read_url(str(url), "")
+            except Refused:
+                continue
+            yield address.host, address.port

@@ -1,0 +1,59 @@
+"""The chain, link by link, up to the first fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from thruway_operator.inspection.doctor.access import check_api, check_crd
+from thruway_operator.inspection.doctor.certificates import check_certificate
+from thruway_operator.inspection.doctor.containers import check_containers
+from thruway_operator.inspection.doctor.conventions import examined, has_sidecar
+from thruway_operator.inspection.doctor.environment import check_environment
+from thruway_operator.inspection.doctor.injection import check_injection, check_sidecars
+from thruway_operator.inspection.doctor.inside import check_xds
+from thruway_operator.inspection.doctor.operator import check_operator
+from thruway_operator.inspection.doctor.routes import check_routes, check_secrets
+from thruway_operator.inspection.doctor.steps import Diagnosis
+from thruway_operator.inspection.doctor.upstreams import check_upstreams
+from thruway_operator.inspection.doctor.webhook import check_webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_operator.inspection.doctor.facts import Facts
+    from thruway_operator.inspection.doctor.steps import Step
+
+__all__ = ["diagnose"]
+
+# The webhook comes before the pods that lack a sidecar: while it is ill, a restart cures nothing.
+_OF_ALL: Final = (
+    check_api,
+    check_crd,
+    check_operator,
+    check_injection,
+    check_webhook,
+    check_sidecars,
+    check_certificate,
+    check_routes,
+    check_secrets,
+)
+_OF_EACH_POD: Final = (check_containers, check_xds, check_upstreams, check_environment)
+
+
+def diagnose(facts: Facts) -> Diagnosis:
+    """Return the steps up to the first that failed, or all."""
+    steps: list[Step] = []
+    for step in _steps(facts):
+        steps.append(step)
+        if step.state == "failed":
+            break
+    return Diagnosis(facts.namespace, facts.pod, steps)
+
+
+def _steps(facts: Facts) -> Iterator[Step]:
+    for check in _OF_ALL:
+        yield from check(facts)
+    for pod in examined(facts):
+        if has_sidecar(pod):
+            for look in _OF_EACH_POD:
+                yield from look(facts, pod)
