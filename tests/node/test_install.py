@@ -10,22 +10,12 @@ import pytest
 from thruway_testing.cluster_user import code_of
 from thruway_testing.envoy import wait_until
 from thruway_testing.node.images import USER
-from thruway_testing.node.release import client, route
+from thruway_testing.node.release import CHAT, client, route
 from thruway_testing.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from thruway_testing.node.node import Node
     from thruway_testing.node.release import Release
-
-CHAT = """
-import openai
-stream = openai.OpenAI().chat.completions.create(
-    model="gpt-5", messages=[{"role": "user", "content": "hello"}], stream=True)
-for chunk in stream:
-    for choice in chunk.choices:
-        print("chunk", choice.delta.content or "", flush=True)
-print("done")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +132,13 @@ def test_no_key_is_in_any_log_or_object_but_its_secret(
     for kind in ("configmaps", "events", "ptr", "leases"):
         text = node.kubectl().run("get", kind, "--all-namespaces", "-o", "json").stdout
         assert CANARY_KEY not in text
+
+
+def test_kopf_runs_in_the_pods(node: Node, release: Release) -> None:
+    """Without it all goes on as well, but half a minute later."""
+    kubectl = node.kubectl(release.namespace)
+    for pod in release.pods("operator"):
+        assert "kopf" not in kubectl.run("logs", pod["metadata"]["name"]).stdout
 
 
 def test_the_pods_can_write_nothing_and_see_no_token_that_they_do_not_use(

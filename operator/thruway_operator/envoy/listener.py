@@ -284,7 +284,7 @@ def _try_the_other_worker() -> core.RetryPolicy:
     )
     return core.RetryPolicy(
         retry_on="connect-failure,refused-stream,unavailable,reset",
-        num_retries=10,  # a second or so: as long as a killed worker takes to come back
+        num_retries=25,  # some seconds: as long as the only worker takes to come back, if it was killed
         retry_back_off=core.BackoffStrategy(base_interval=duration(20), max_interval=duration(200)),
         retry_host_predicate=[predicate],
         host_selection_retry_max_attempts=5,

@@ -35,12 +35,15 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-__all__ = ["CANARY_KEY", "OpenAIUpstream"]
+__all__ = ["CANARY_KEY", "NEXT_KEY", "OpenAIUpstream"]
 
 T = TypeVar("T")
 
 CANARY_KEY = "sk-canary-q7Zt0WfJ3mXc9LrVbN5hKd2yGs8PuEaT"
 """The "real" key of the tests. Wherever it shows up but at the upstream, it has leaked."""
+
+NEXT_KEY = f"{CANARY_KEY}-next"
+"""What it is rotated to."""
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
@@ -299,7 +302,7 @@ def main() -> None:
     """Serve on port 8080 of all addresses until SIGTERM: `python -m thruway_testing…`, in a pod."""
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    with OpenAIUpstream(accepted_keys=[CANARY_KEY], address=("0.0.0.0", 8080)):
+    with OpenAIUpstream(accepted_keys=[CANARY_KEY, NEXT_KEY], address=("0.0.0.0", 8080)):
         ended.wait()
 
 

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from thruway_testing.node.node import Node
 
-__all__ = ["Release", "client", "route", "upstream", "values"]
+__all__ = ["CHAT", "Release", "client", "route", "upstream", "values"]
+
+CHAT = """
+import openai
+stream = openai.OpenAI().chat.completions.create(
+    model="gpt-5", messages=[{"role": "user", "content": "hello"}], stream=True)
+for chunk in stream:
+    for choice in chunk.choices:
+        print("chunk", choice.delta.content or "", flush=True)
+print("done")
+"""
+"""An application: what it has to know is in its environment."""
 
 _SMALL = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
 
@@ -149,10 +160,12 @@ def upstream(image: str) -> list[dict[str, Any]]:
     ]
 
 
-def route(path: str = "/openai_passthrough", **spec: Any) -> list[dict[str, Any]]:
+def route(
+    path: str = "/openai_passthrough", key: str = CANARY_KEY, **spec: Any
+) -> list[dict[str, Any]]:
     """Return a route to it for the gateway, and its Secrets: clients present `tw-<path>`."""
     return [
-        _secret("openai", OPENAI_API_KEY=CANARY_KEY),
+        _secret("openai", OPENAI_API_KEY=key),
         _secret("clients", web=f"tw-{path.strip('/')}"),
         {
             "apiVersion": "thruway.dev/v1alpha1",

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
@@ -16,16 +16,27 @@ from thruway_testing.load import Load
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["traffic"]
+__all__ = ["Traffic", "traffic"]
 
 _EVENTS = 8
 _PACE = 0.5  # seconds between two events of a stream: each lasts as long as a short answer
 
 
-class _Traffic(Load):
+class Traffic(Load):
     """Also streams, one after the other, each event of which the client confirms."""
 
     whole = 0
+
+    @classmethod
+    def of(cls, base: str, key: str) -> Self:
+        """Return what calls the route at that URL with that key."""
+        return cls(
+            [f"{base}/v1/responses"],
+            [f"{base}/v1/lockstep"] * 4,
+            clients=4,
+            pause=0.02,
+            headers={"Authorization": f"Bearer {key}"},
+        )
 
     async def _hold(self, session: aiohttp.ClientSession, url: str) -> None:
         while not self._stop.is_set():
@@ -35,6 +46,10 @@ class _Traffic(Load):
             except (aiohttp.ClientError, TimeoutError, AssertionError) as error:
                 self.cut.append(repr(error))
 
+    async def pace(self) -> None:
+        """Wait between an event and its confirmation."""
+        await asyncio.sleep(_PACE)
+
     async def _stream(self, session: aiohttp.ClientSession, url: str) -> None:
         seen = 0
         async with session.get(url, params={"events": _EVENTS}) as answer:
@@ -43,7 +58,7 @@ class _Traffic(Load):
                 if not line.startswith(b"data: {"):
                     continue
                 assert json.loads(line[6:])["n"] == seen
-                await asyncio.sleep(_PACE)
+                await self.pace()
                 async with session.post(f"{url}/ack", json={"n": seen}) as ack:
                     assert ack.status < 300, await ack.text()
                 seen += 1
@@ -51,18 +66,12 @@ class _Traffic(Load):
 
 
 @contextlib.contextmanager
-def traffic(base: str, key: str) -> Iterator[_Traffic]:
+def traffic(base: str, key: str) -> Iterator[Traffic]:
     """Have it flow while the context lasts, and more of it before and after what is done there.
 
     `base`: the route's URL. No request may fail at the end, and no stream be cut.
     """
-    found = _Traffic(
-        [f"{base}/v1/responses"],
-        [f"{base}/v1/lockstep"] * 4,
-        clients=4,
-        pause=0.02,
-        headers={"Authorization": f"Bearer {key}"},
-    )
+    found = Traffic.of(base, key)
 
     def more() -> None:
         done, whole = found.done, found.whole
