@@ -161,6 +161,18 @@ def test_client_keys_that_no_client_could_send(value: str, tmp_path: Path) -> No
     assert ("usable key" in line) != good
 
 
+@pytest.mark.parametrize("empty", ["", " ", ",", " , "])
+def test_an_empty_client_key_does_not_open_the_door(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.execve")  # it ends before it would replace itself, which is pytest here
+    nothing = str(tmp_path / "nothing")
+    for others in ([], ["--api-key", "tw-0123456789"]):
+        refused(2, "-f", nothing, *others, "--api-key", empty, names=("--api-key is empty: ",))
+    line = refused(1, "-f", nothing, names=("THRUWAY_API_KEY", nothing), THRUWAY_API_KEY=empty)
+    assert ("holds nothing but commas" in line) == ("," in empty)
+
+
 bad_urls = st.one_of(
     words.filter(lambda text: text.strip() and "://" not in text),
     st.sampled_from(
