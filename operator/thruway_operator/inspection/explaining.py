@@ -95,6 +95,8 @@ def explain(given: Input, request: Request) -> Explanation:
     branch, match = _branch(route, found)
     reasons: list[str] = []
     answer = _answer(found)
+    if request.fragment:
+        reasons.append("no client sends what follows a #; in the path as such it would get 400")
     if match is not None:
         reasons.append(f"the path is {match.path}" + ("" if match.exact else ", or below it"))
     if route and route.hostnames:

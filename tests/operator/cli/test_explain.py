@@ -60,6 +60,8 @@ def test_what_thruway_answers_itself() -> None:
     assert result.exit_code == 1
     assert "route       none\n" in result.output
     assert "answer      404 route_not_found: No PassthroughRoute serves this path." in result.output
+    # No example: this answer is the same for everybody, on whatever port and with whatever routes.
+    assert "4000" not in result.output.partition("answer")[2]
 
 
 def test_as_json(tmp_path: Path) -> None:
@@ -108,10 +110,28 @@ def test_urls(url: str, host: str, target: str) -> None:
     assert (request.host, request.target) == (host, target)
 
 
+def test_a_fragment_is_told(tmp_path: Path) -> None:
+    result = thruway("explain", "GET", "/openai/m?q=/?#", environment=ENVIRONMENT)
+    assert "because     no client sends what follows a #; in the path as such" in result.output
+
+
+@pytest.mark.parametrize(("method", "sent"), [("FOO", "FOO"), ("foo", "foo"), ("get", "GET")])
+def test_methods_of_ones_own_pass(method: str, sent: str) -> None:
+    result = thruway("explain", method, "/openai_passthrough/x", environment=ENVIRONMENT)
+    assert f"upstream    {sent} https://api.openai.com/v1/x\n" in result.output
+    assert result.exit_code == 0
+
+
+def test_connect_does_not_pass() -> None:
+    result = thruway("explain", "CONNECT", "/openai_passthrough/x", environment=ENVIRONMENT)
+    assert "answer      405 connect_not_supported: " in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("FETCH", "/", []), "METHOD is not one that is passed on: give one of GET"),
+        (("A B", "/", []), "METHOD is not one that is passed on: give a word such as GET"),
+        (("", "/", []), "METHOD is not one that is passed on: give a word such as GET"),
         (("/x", "GET", []), "METHOD is not one that is passed on: first METHOD, then URL"),
         (("GET", "", []), "URL is empty"),
         (("GET", "ftp://x/", []), "URL must begin with http://, https:// or /"),
