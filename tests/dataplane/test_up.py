@@ -17,6 +17,7 @@ import openai
 import pytest
 
 from thruway_testing.curl import path_with_curl
+from thruway_testing.manifests import route, write
 from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
 from thruway_testing.up import (
     ThruwayUp,
@@ -79,10 +80,31 @@ def test_a_newcomer_without_a_key_sees_a_streamed_answer(demonstration: ThruwayU
 
 
 def test_the_snippets_work_as_printed(demonstration: ThruwayUp, tmp_path: Path) -> None:
-    curl, python = printed_snippets(demonstration.text)
+    run_snippets(demonstration, tmp_path)
+
+
+def test_the_snippets_work_with_client_keys(tmp_path: Path) -> None:
+    keys = "tw-0123456789,tw-9876543210"
+    with thruway_up(environment={"THRUWAY_API_KEY": keys}) as up:
+        run_snippets(up, tmp_path, THRUWAY_API_KEY=keys)
+
+
+def test_the_snippets_work_with_a_host_name(
+    tmp_path: Path, openai_upstream: OpenAIUpstream
+) -> None:
+    spec = {"provider": "openai", "hostnames": ["ai.example"]}
+    write(tmp_path / "routes.yaml", route("a", "/a", openai_upstream.url, **spec))
+    with thruway_up("-f", str(tmp_path / "routes.yaml")) as up:
+        run_snippets(up, tmp_path, said="Say hello.", OPENAI_API_KEY=CANARY_KEY)
+
+
+def run_snippets(
+    up: ThruwayUp, tmp_path: Path, said: str = "OPENAI_API_KEY", **environment: str
+) -> None:
+    curl, python = printed_snippets(up.text)
     answer = subprocess.run(
         ["sh", "-c", curl],
-        env=base_environment(PATH=path_with_curl(os.environ["PATH"], tmp_path)),
+        env=base_environment(PATH=path_with_curl(os.environ["PATH"], tmp_path), **environment),
         capture_output=True,
         text=True,
         timeout=60,
@@ -91,18 +113,20 @@ def test_the_snippets_work_as_printed(demonstration: ThruwayUp, tmp_path: Path) 
     assert "data: [DONE]" in answer.stdout
     answer = subprocess.run(
         [sys.executable, "-c", python],
-        env=base_environment(),
+        env=base_environment(**environment),
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert "OPENAI_API_KEY" in answer.stdout
+    assert said in answer.stdout
 
 
 def printed_snippets(text: str) -> tuple[str, str]:
     curl = re.search(r"^curl (?:.*\\\n)*.*$", text, re.MULTILINE)
-    python = re.search(r"^from openai import OpenAI\n(?:.*\n)*?print\(.*\)$", text, re.MULTILINE)
+    python = re.search(
+        r"^(?:import os\n\n)?from openai import OpenAI\n(?:.*\n)*?print\(.*\)$", text, re.MULTILINE
+    )
     assert curl is not None
     assert python is not None
     return curl[0], python[0]

@@ -14,11 +14,11 @@ from thruway_operator.local.console import (
     CallPrinter,
     Notice,
     Redactor,
-    snippets,
     startup_table,
     wants_color,
 )
 from thruway_operator.local.demo import demo_upstream
+from thruway_operator.local.examples import examples
 from thruway_operator.local.feed import Feed
 from thruway_operator.local.guard import Guard, GuardError
 from thruway_operator.local.ports import ListenError, listen_addresses
@@ -241,10 +241,11 @@ class _Up:
         shown = "localhost" if loopback else hosts[0] if ":" not in hosts[0] else f"[{hosts[0]}]"
         base = f"http://{shown}:{port}"
         rows = route_rows(resources, translation, demonstration)
-        examples = snippets(base + rows[0].path)
+        shown_for = examples(base, setting, resources, translation, demonstration)
         write = sys.stderr.write
         write(startup_table(rows, color=wants_color(sys.stderr)) + "\n\n")
-        write(f"{examples.curl}\n\n{examples.python}\n\n")
+        if shown_for:
+            write(f"{shown_for.curl}\n\n{shown_for.python}\n\n")
         if demonstration:
             self._notice.warn(
                 f"{KEY} is not set: this is a DEMONSTRATION with made-up answers. Set {KEY} and "
