@@ -75,6 +75,8 @@ def test_a_newcomer_without_a_key_sees_a_streamed_answer(demonstration: ThruwayU
             model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}], stream=True
         )
         words = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    call = demonstration.wait_for_call(method="POST")
+    assert (call["status"], call["code"]) == (200, None)  # the SDK leaves at [DONE]
     assert len(words) > 3
     assert "OPENAI_API_KEY" in "".join(words)
 
