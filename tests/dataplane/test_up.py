@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,18 @@ def test_a_signal_ends_every_process(number: signal.Signals) -> None:
         wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}")
         assert not folder.exists()
         assert "Traceback" not in up.text
+        assert up.text.endswith("\nEnded.\n")
+
+
+def test_a_signal_tells_how_many_calls_it_cut(openai_upstream: OpenAIUpstream) -> None:
+    with (
+        thruway_up(environment={"THRUWAY_UPSTREAM_URL": openai_upstream.url}) as up,
+        httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {CANARY_KEY}"}) as client,
+        client.stream("GET", f"{up.url}/openai_passthrough/forever/{uuid.uuid4().hex}") as answer,
+    ):
+        next(answer.iter_bytes())
+        assert up.finish() == 0
+        assert up.text.endswith("\nEnded; 1 call was cut.\n")
 
 
 def test_nothing_stays_behind_after_kill_9() -> None:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thruway_operator.local.calls import parse_call
 from thruway_operator.local.console import (
     CallPrinter,
     Notice,
@@ -130,6 +131,7 @@ class _Up:
         self._ready = False
         self._down_since: float | None = None
         self._admin_socket = ""
+        self._cut = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -163,6 +165,8 @@ class _Up:
             async with self._following(feed, source):
                 await self._stop.wait()
             await supervisor.stop({ENVOY: 2.0})
+        calls = "1 call was" if self._cut == 1 else f"{self._cut} calls were"
+        self._notice.info(f"Ended; {calls} cut." if self._cut else "Ended.")
 
     async def _resources(
         self, stack: contextlib.AsyncExitStack
@@ -276,8 +280,12 @@ class _Up:
                 await task
 
     def _on_output(self, line: bytes) -> None:
-        if not self._troubles(line):
-            self._calls(line)
+        if self._troubles(line):
+            return
+        self._calls(line)
+        # At the end Envoy closes what is in flight, and calls that what clients do.
+        if self._stop.is_set() and (call := parse_call(line)) and call.code == "client_closed":
+            self._cut += 1
 
     def _log(self, name: str, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
