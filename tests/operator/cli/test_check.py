@@ -192,6 +192,16 @@ def test_the_environment_holds_what_no_secret_does(file: Path) -> None:
     assert "the environment variable KEY has white space around its value" in said
 
 
+def test_the_environment_in_place_of_a_secret_that_is_misspelt(file: Path) -> None:
+    _, said = findings(file, SECRET.replace("openai", "openia") + GOOD, KEY=KEY)
+    assert said == (
+        "13: warning: spec.credential.secretKeyRef: there is no Secret openai in the files, so the "
+        "environment variable KEY is used; correct the name if a Secret of the files is meant"
+    )
+    (said,) = findings(file, SECRET.replace("KEY:", "KYE:") + GOOD, KEY=KEY)
+    assert "Secret openai has no key KEY, so the environment variable KEY is used; " in said
+
+
 WRONG = [
     pytest.param("a: [", "1: error: is not valid YAML: ", id="no YAML"),
     pytest.param(
