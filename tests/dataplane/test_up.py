@@ -236,6 +236,16 @@ def test_a_port_in_use_is_said_with_the_way_out() -> None:
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
+def test_a_port_of_thruway_itself_is_said_to_be_that(demonstration: ThruwayUp) -> None:
+    ended = run_up("--port", str(demonstration.port))
+    assert ended.returncode == 1
+    pid = demonstration.process.pid
+    assert (
+        f"Thruway already runs on port {demonstration.port} of 127.0.0.1 (pid {pid}); end it, or"
+        in (ended.stderr)
+    )
+
+
 BAD_STARTS = {
     "missing file": (["-f", "nowhere.yaml"], {}, "nowhere.yaml does not exist"),
     "upstream without scheme": (
