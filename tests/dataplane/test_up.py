@@ -246,8 +246,23 @@ def test_a_port_of_thruway_itself_is_said_to_be_that(demonstration: ThruwayUp) -
     )
 
 
+def test_a_file_that_is_not_there_ends_with_2() -> None:
+    ended = run_up("--port", "0", "-f", "nowhere.yaml")
+    assert ended.returncode == 2  # as of `thruway check`
+    assert "nowhere.yaml does not exist" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_no_route_at_all_is_said_of_each_path(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    ended = run_up("--port", "0", "-f", str(tmp_path / "empty.yaml"))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"thruway up: {tmp_path}/empty.yaml: is empty: add a route, or name another file\n"
+    )
+
+
 BAD_STARTS = {
-    "missing file": (["-f", "nowhere.yaml"], {}, "nowhere.yaml does not exist"),
     "upstream without scheme": (
         [],
         {"OPENAI_API_KEY": CANARY_KEY, "THRUWAY_UPSTREAM_URL": "api.example.com"},

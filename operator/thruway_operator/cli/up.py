@@ -93,7 +93,7 @@ def up(  # noqa: PLR0917 - click passes them by name
     except UpError as error:
         for sentence in error.sentences:
             say("thruway up", sentence)
-        sys.exit(1)
+        sys.exit(error.code)
 
 
 def without_keys(arguments: list[str]) -> list[str]:

@@ -49,9 +49,9 @@ def _unread(given: Input) -> Iterator[Finding]:
         yield from_problem("error", problem)
     for warning in reading.warnings:
         yield from_problem("warning", warning)
-    if not reading.routes and not reading.problems:
-        message = "there is no PassthroughRoute in the files given; add one, or drop -f"
-        yield Finding("error", "-f", 0, "", message)
+    if not reading.problems:
+        for problem in reading.barren:
+            yield from_problem("error", problem)
 
 
 def refusals(given: Input) -> Iterator[Finding]:

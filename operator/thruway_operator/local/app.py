@@ -51,7 +51,7 @@ from thruway_operator.sources.environment import (
     needs_demonstration,
     secret_environment,
 )
-from thruway_operator.sources.files import FileSource, Reading, SourceError
+from thruway_operator.sources.files import FileSource, PathError, Reading, SourceError
 from thruway_operator.sources.proxies import environment_proxies, proxy_warnings
 
 if TYPE_CHECKING:
@@ -80,9 +80,11 @@ class UpOptions:
 class UpError(Exception):
     """It cannot start. `sentences` say why, one each."""
 
-    def __init__(self, *sentences: str) -> None:
+    def __init__(self, *sentences: str, code: int = 1) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+        self.code = code
+        """The exit code; 2 is for arguments that cannot be used, as of the other commands."""
 
 
 async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
@@ -97,6 +99,8 @@ async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         await _Up(options, environment, stop).run()
+    except PathError as error:
+        raise UpError(str(error), code=2) from error
     except (
         SourceError,
         ListenError,
@@ -197,8 +201,8 @@ class _Up:
             self._notice.warn(sentence)
         for warning in reading.warnings if reading else []:
             self._notice.warn(str(warning))
-        if not resources.routes:
-            raise UpError("there is no PassthroughRoute in the files given: add one, or drop -f")
+        if reading and reading.barren:
+            raise UpError(*map(str, reading.barren))
         return translation
 
     async def _start(self, supervisor: Supervisor, bootstrap: Path, proxy: ProxyOptions) -> None:

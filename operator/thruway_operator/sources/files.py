@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thruway_operator.ir import SecretValue
     from thruway_operator.translate import Resources, Translation
 
-__all__ = ["STANDARD_INPUT", "FileSource", "Reading", "SourceError"]
+__all__ = ["STANDARD_INPUT", "FileSource", "PathError", "Reading", "SourceError"]
 
 STANDARD_INPUT = Path("-")
 
@@ -29,7 +29,11 @@ State = dict[Path, Signature | None]
 
 
 class SourceError(Exception):
-    """A path that was asked for cannot be read at all; the text is a whole sentence."""
+    """Something that was asked for cannot be read at all; the text is a whole sentence."""
+
+
+class PathError(SourceError):
+    """It is a path that was given."""
 
 
 class FileSource:
@@ -45,7 +49,7 @@ class FileSource:
         """Check that the paths are there; `-` stands for `standard_input`, if that is given.
 
         Raises:
-            SourceError: a path does not exist or is neither file nor folder.
+            PathError: a path does not exist or is neither file nor folder.
         """
         for path in paths:
             if path == STANDARD_INPUT and standard_input is not None:
@@ -142,7 +146,23 @@ class FileSource:
             self._good, reading = settled(newest, self._good, self._environment, translate)
             problems = reading.problems
         broken = [problem for file in files for problem in self._broken.get(file, [])]
-        return replace(reading, problems=broken + problems)
+        reading = replace(reading, problems=broken + problems)
+        return reading if reading.routes else replace(reading, barren=self._barren(newest))
+
+    def _barren(self, states: Mapping[Path, Manifests]) -> list[SourceProblem]:
+        """Say of each path why no route comes from it."""
+        said = []
+        for path in self._paths:
+            files = [path] if path in states else [f for f in states if f.parent == path]
+            if not files and path.is_dir():
+                kinds = " or ".join(f"*{suffix}" for suffix in _SUFFIXES)
+                text = f"holds no {kinds}: put routes into it, or name another"
+                said.append(SourceProblem(str(path), 0, text))
+            for file in files:
+                name = "<stdin>" if file == STANDARD_INPUT else str(file)
+                what = "is empty" if states[file] == Manifests() else "holds no PassthroughRoute"
+                said.append(SourceProblem(name, 0, f"{what}: add a route, or name another file"))
+        return said
 
 
 def _check_path(path: Path) -> None:
@@ -150,11 +170,11 @@ def _check_path(path: Path) -> None:
         there, usable = path.exists(), path.is_file() or path.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         shown = f"{str(path)[:200]}…" if len(str(path)) > 200 else str(path)
-        raise SourceError(f"{shown} cannot be read: {error.strerror}") from None
+        raise PathError(f"{shown} cannot be read: {error.strerror}") from None
     if not there:
-        raise SourceError(f"{path} does not exist: check the path after -f")
+        raise PathError(f"{path} does not exist: check the path after -f")
     if not usable:
-        raise SourceError(f"{path} is neither a file nor a folder")
+        raise PathError(f"{path} is neither a file nor a folder")
 
 
 def _is_manifest(path: Path) -> bool:

@@ -31,6 +31,8 @@ class Reading:
     """Where each route was read, by its id."""
     origins: dict[tuple[str, ObjectKey], Origin] = field(repr=False, default_factory=dict)
     """Where each Secret and ConfigMap was read, by its kind and key."""
+    barren: list[SourceProblem] = field(default_factory=list)
+    """If there is no route at all: why not, for each path that was given."""
     served: frozenset[str] = frozenset()
     """The files of which something, if only an earlier state, is in `resources`."""
 
@@ -79,7 +81,7 @@ def merged(
         environment=environment,
     )
     served = frozenset(map(str, files))
-    reading = Reading(resources, [], whole.warnings, placed_routes, whole.origins, served)
+    reading = Reading(resources, [], whole.warnings, placed_routes, whole.origins, served=served)
     return reading, objections
 
 

@@ -244,10 +244,20 @@ def test_wrong(text: str, said: str, file: Path) -> None:
     assert [line[: len(said)] for line in found] == [said], found
 
 
-def test_no_route_at_all(file: Path) -> None:
+def test_no_route_at_all(file: Path, tmp_path: Path) -> None:
     file.write_text(SECRET)
-    result = thruway("check", "-f", str(file))
-    assert "-f: error: there is no PassthroughRoute in the files given" in result.output
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.txt").write_text(GOOD)
+    given = (str(file), str(tmp_path / "empty.yaml"), str(tmp_path / "folder"))
+    result = thruway("check", *(word for path in given for word in ("-f", path)))
+    errors = [line for line in result.output.splitlines() if ": error: " in line]
+    assert sorted(errors) == [
+        f"{given[1]}: error: is empty: add a route, or name another file",
+        f"{given[2]}: error: holds no *.yaml or *.yml or *.json: put routes into it, or name "
+        "another",
+        f"{given[0]}: error: holds no PassthroughRoute: add a route, or name another file",
+    ]
     assert result.exit_code == 1
 
 
