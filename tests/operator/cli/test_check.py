@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -236,6 +237,41 @@ WRONG = [
         id="in a List",
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("timeouts: {request: 30}", "spec.timeouts.request: must be a duration such as 5s, 1m30s"),
+        ("timeouts: {idle: '30'}", "spec.timeouts.idle: must be a duration such as 5s, 1m30s"),
+        ("overrides: [{path: responses, upstream: {url: 'http://x'}}]",
+         "spec.overrides[0].path: must be one or more whole segments such as /v1/responses"),
+        ("overrides: [{path: /v1/x, upstream: {url: 'http://x'}, credential: sk-canary-012}]",
+         "spec.overrides[0].credential: must be a mapping such as secretKeyRef: {name, key}"),
+        ("request: {headers: {set: {A: b}}}",
+         "spec.request.headers.set: must be a list such as [{name, value}]"),
+        ("request: {headers: {set: [A]}}",
+         "spec.request.headers.set[0]: must be a mapping such as {name, value}"),
+        ("request: {headers: {add: [{name: a b, value: c}]}}",
+         "spec.request.headers.add[0].name: is not a valid name of a header: use letters"),
+        ("request: {headers: {remove: [a b]}}",
+         "spec.request.headers.remove[0]: is not a valid name of a header: use letters"),
+        ("request: {query: {set: [{name: \"a\\tb\", value: c}]}}",
+         "spec.request.query.set[0].name: is not a valid name of a parameter: it may hold no"),
+        ("clientAuth: {type: APIKey, secretRef: {name: Some Name}}",
+         "spec.clientAuth.secretRef.name: is not a valid name: use lower-case letters"),
+    ],
+)  # fmt: skip
+def test_a_remedy_has_the_form_of_its_place(more: str, said: str, file: Path) -> None:
+    (found,) = [line for line in findings(file, spec(more)) if ": error: " in line]
+    assert found.startswith(f"14: error: {said}")
+
+
+def test_findings_of_one_line_are_in_order(file: Path) -> None:
+    found = findings(
+        file, spec("request: {headers: {set: [{name: a b, value: c}, {name: d e, value: f}]}}")
+    )
+    assert [re.findall(r"set\[\d\]", line)[0] for line in found] == ["set[0]", "set[1]"]
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG)
