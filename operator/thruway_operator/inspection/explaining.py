@@ -206,7 +206,9 @@ def _path_reason(request: Request, rule: Rule, target: str) -> str:
     if rest in ("", "/"):
         return f"{reason}, and nothing follows it"
     if path == rule.base + rest:
-        return f"{reason}, and no version is inserted"
+        first = rest[1:].partition("/")[0]
+        why = f"the path begins with {first}" if rule.version else "the route has none to insert"
+        return f"{reason}, and no version is inserted, because {why}"
     if rule.version and path == rule.base + rule.version + rest:
         return f"{reason}, and {rule.version} is inserted, because the path names no version"
     return f"{reason}, and the version in it stands once"

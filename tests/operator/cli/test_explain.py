@@ -110,6 +110,30 @@ def test_urls(url: str, host: str, target: str) -> None:
     assert (request.host, request.target) == (host, target)
 
 
+def test_why_no_version_is_inserted(tmp_path: Path) -> None:
+    result = thruway("explain", "GET", "/openai/v1/models", environment=ENVIRONMENT)
+    assert "and no version is inserted, because the path begins with v1\n" in result.output
+    file = tmp_path / "routes.yaml"
+    file.write_text(
+        "apiVersion: thruway.dev/v1alpha1\nkind: PassthroughRoute\nmetadata: {name: a}\n"
+        "spec: {path: /a, upstream: {url: 'https://x.example'}}\n"
+    )
+    result = thruway("explain", "GET", "/a/models", "-f", str(file))
+    assert "no version is inserted, because the route has none to insert\n" in result.output
+
+
+def test_the_demonstration_is_called_that() -> None:
+    result = thruway("explain", "GET", "/openai/models")
+    assert "/v1/models (the demonstration's made-up answers)\n" in result.output
+    assert "credential  demonstration, no key\n" in result.output
+
+
+def test_a_clients_key_that_is_thruways_does_not_pass_on() -> None:
+    environment = {"THRUWAY_API_KEY": "tw-0123456789", "THRUWAY_UPSTREAM_URL": "http://x.example"}
+    result = thruway("explain", "GET", "/openai/models", environment=environment)
+    assert "credential  none (clients send Thruway's key)\n" in result.output
+
+
 def test_a_fragment_is_told(tmp_path: Path) -> None:
     result = thruway("explain", "GET", "/openai/m?q=/?#", environment=ENVIRONMENT)
     assert "because     no client sends what follows a #; in the path as such" in result.output
