@@ -130,9 +130,8 @@ def _is_there(module: str) -> bool:
 
 
 def _install_locked(turn: int, *, anew: bool) -> None:
-    count = len(_locked_names())
     when = "about a minute, first run only" if anew else "requirements.lock has changed"
-    _say(f"Installing the {count} packages of requirements.lock into .venv ({when}).")
+    _say(f"Installing the packages of requirements.lock into .venv ({when}).")
     _pip(turn, "install", "--require-hashes", "--requirement", str(LOCK))
     if not anew:
         _remove_leftovers(turn)

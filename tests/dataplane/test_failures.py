@@ -481,6 +481,9 @@ def test_thruway_up_says_the_code_of_each_call(tmp_path: Path) -> None:
                     None,
                 )
                 assert call["details"]
+                reached = {"/gone/models": nobody, "/silent/models": upstream.port}.get(path)
+                assert call["upstream"] == (f"127.0.0.1:{reached}" if reached else None)
+                assert call["address"] == call["upstream"]  # it is one already
 
 
 def credential(name: str) -> dict[str, Any]:

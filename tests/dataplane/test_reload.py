@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import uuid
@@ -81,8 +83,37 @@ def test_a_broken_file_keeps_its_last_good_state_and_says_so(
     (folder / "a.yaml").write_text(wrong)
     up.wait_for(r"a\.yaml:\d+: a: spec\.path: must be .* The last good state")
     assert status(up, "/a/models") == 200
+    assert not re.search(r"Reloaded\.", up.text)  # which nothing was
     (folder / "a.yaml").write_text(good)
     up.wait_for("Reloaded: nothing is wrong any more")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"upstream": {"url": "localhost:4110"}}, r"must begin with http:// or https://"),
+        ({"overrides": [{"path": "/x", "upstream": {"url": "http://x"}}] * 2}, "the same path"),
+        ({"upstream": {"url": "http://localhost:PORT"}}, "leads back to this proxy itself"),
+    ],
+)
+def test_a_mistake_that_only_translation_sees_takes_no_route_down(
+    up: ThruwayUp,
+    folder: Path,
+    openai_upstream: OpenAIUpstream,
+    wrong: dict[str, object],
+    said: str,
+) -> None:
+    good = {"upstream": {"url": openai_upstream.url}, "credential": CREDENTIAL}
+    manifest = route("a", "/a", openai_upstream.url, credential=CREDENTIAL)
+    manifest["spec"] = json.loads(
+        json.dumps({"path": "/a", **good, **wrong}).replace("PORT", str(up.port))
+    )
+    write(folder / "a.yaml", manifest)
+    up.wait_for(rf"error: \S+a\.yaml:\d+: route default/a: .*{said}.* The last good state of this")
+    assert status(up, "/a/models") == 200
+    write(folder / "a.yaml", route("a", "/a", openai_upstream.url, credential=CREDENTIAL))
+    up.wait_for(r"Reloaded: nothing is wrong any more\.")
+    assert "removed" not in up.text
 
 
 def test_a_conflict_is_said_and_the_first_stays(

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import openai
 import pytest
 
 from thruway_testing.curl import path_with_curl
+from thruway_testing.manifests import route, write
 from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
 from thruway_testing.up import (
     ThruwayUp,
@@ -74,15 +76,38 @@ def test_a_newcomer_without_a_key_sees_a_streamed_answer(demonstration: ThruwayU
             model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}], stream=True
         )
         words = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    call = demonstration.wait_for_call(method="POST")
+    assert (call["status"], call["code"]) == (200, None)  # the SDK leaves at [DONE]
     assert len(words) > 3
     assert "OPENAI_API_KEY" in "".join(words)
 
 
 def test_the_snippets_work_as_printed(demonstration: ThruwayUp, tmp_path: Path) -> None:
-    curl, python = printed_snippets(demonstration.text)
+    run_snippets(demonstration, tmp_path)
+
+
+def test_the_snippets_work_with_client_keys(tmp_path: Path) -> None:
+    keys = "tw-0123456789,tw-9876543210"
+    with thruway_up(environment={"THRUWAY_API_KEY": keys}) as up:
+        run_snippets(up, tmp_path, THRUWAY_API_KEY=keys)
+
+
+def test_the_snippets_work_with_a_host_name(
+    tmp_path: Path, openai_upstream: OpenAIUpstream
+) -> None:
+    spec = {"provider": "openai", "hostnames": ["ai.example"]}
+    write(tmp_path / "routes.yaml", route("a", "/a", openai_upstream.url, **spec))
+    with thruway_up("-f", str(tmp_path / "routes.yaml")) as up:
+        run_snippets(up, tmp_path, said="Say hello.", OPENAI_API_KEY=CANARY_KEY)
+
+
+def run_snippets(
+    up: ThruwayUp, tmp_path: Path, said: str = "OPENAI_API_KEY", **environment: str
+) -> None:
+    curl, python = printed_snippets(up.text)
     answer = subprocess.run(
         ["sh", "-c", curl],
-        env=base_environment(PATH=path_with_curl(os.environ["PATH"], tmp_path)),
+        env=base_environment(PATH=path_with_curl(os.environ["PATH"], tmp_path), **environment),
         capture_output=True,
         text=True,
         timeout=60,
@@ -91,18 +116,20 @@ def test_the_snippets_work_as_printed(demonstration: ThruwayUp, tmp_path: Path) 
     assert "data: [DONE]" in answer.stdout
     answer = subprocess.run(
         [sys.executable, "-c", python],
-        env=base_environment(),
+        env=base_environment(**environment),
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert "OPENAI_API_KEY" in answer.stdout
+    assert said in answer.stdout
 
 
 def printed_snippets(text: str) -> tuple[str, str]:
     curl = re.search(r"^curl (?:.*\\\n)*.*$", text, re.MULTILINE)
-    python = re.search(r"^from openai import OpenAI\n(?:.*\n)*?print\(.*\)$", text, re.MULTILINE)
+    python = re.search(
+        r"^(?:import os\n\n)?from openai import OpenAI\n(?:.*\n)*?print\(.*\)$", text, re.MULTILINE
+    )
     assert curl is not None
     assert python is not None
     return curl[0], python[0]
@@ -150,6 +177,18 @@ def test_a_signal_ends_every_process(number: signal.Signals) -> None:
         wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}")
         assert not folder.exists()
         assert "Traceback" not in up.text
+        assert up.text.endswith("\nEnded.\n")
+
+
+def test_a_signal_tells_how_many_calls_it_cut(openai_upstream: OpenAIUpstream) -> None:
+    with (
+        thruway_up(environment={"THRUWAY_UPSTREAM_URL": openai_upstream.url}) as up,
+        httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {CANARY_KEY}"}) as client,
+        client.stream("GET", f"{up.url}/openai_passthrough/forever/{uuid.uuid4().hex}") as answer,
+    ):
+        next(answer.iter_bytes())
+        assert up.finish() == 0
+        assert up.text.endswith("\nEnded; 1 call was cut.\n")
 
 
 def test_nothing_stays_behind_after_kill_9() -> None:
@@ -197,8 +236,33 @@ def test_a_port_in_use_is_said_with_the_way_out() -> None:
     assert len(ended.stderr.strip().splitlines()) == 1
 
 
+def test_a_port_of_thruway_itself_is_said_to_be_that(demonstration: ThruwayUp) -> None:
+    ended = run_up("--port", str(demonstration.port))
+    assert ended.returncode == 1
+    pid = demonstration.process.pid
+    assert (
+        f"Thruway already runs on port {demonstration.port} of 127.0.0.1 (pid {pid}); end it, or"
+        in (ended.stderr)
+    )
+
+
+def test_a_file_that_is_not_there_ends_with_2() -> None:
+    ended = run_up("--port", "0", "-f", "nowhere.yaml")
+    assert ended.returncode == 2  # as of `thruway check`
+    assert "nowhere.yaml does not exist" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_no_route_at_all_is_said_of_each_path(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    ended = run_up("--port", "0", "-f", str(tmp_path / "empty.yaml"))
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"thruway up: {tmp_path}/empty.yaml: is empty: add a route, or name another file\n"
+    )
+
+
 BAD_STARTS = {
-    "missing file": (["-f", "nowhere.yaml"], {}, "nowhere.yaml does not exist"),
     "upstream without scheme": (
         [],
         {"OPENAI_API_KEY": CANARY_KEY, "THRUWAY_UPSTREAM_URL": "api.example.com"},

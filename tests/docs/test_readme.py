@@ -52,6 +52,7 @@ def block(language: str, beginning: str) -> Block:
     return found
 
 
+LOOK = block("sh", "make up\n")
 START = block("sh", "export OPENAI_API_KEY=")
 CALL = block("python", "import openai")
 CURL = block("sh", "curl ")
@@ -61,7 +62,7 @@ FILES = block("sh", "make up ARGS=")
 
 
 def test_every_block_of_the_readme_is_known_here() -> None:
-    assert BLOCKS == [START, CALL, CURL, PICTURE, ROUTES, FILES]
+    assert BLOCKS == [LOOK, START, CALL, CURL, PICTURE, ROUTES, FILES]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,24 @@ def test_start_it_and_call_it(upstream: OpenAIUpstream, free_port: int, tmp_path
         assert '"object": "list"' in models
 
 
+def test_the_example_of_a_key_is_not_taken_for_one() -> None:
+    """Who copies the block as it stands is told so, and not by OpenAI's 401."""
+    ended = subprocess.run(
+        ["sh", "-c", START.text],
+        cwd=ROOT,
+        env=base_environment(PYTHON=sys._base_executable),  # type: ignore[attr-defined]
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "OPENAI_API_KEY holds no key but looks like a placeholder" in ended.stderr
+
+
 def test_the_demonstration_of_who_has_no_key(free_port: int, tmp_path: Path) -> None:
+    assert LOOK.text == "make up\n"
     with typed(f'make up ARGS="--port {free_port}"') as up:
         assert "DEMONSTRATION" in up.text
         said = output_of(sys.executable, "-c", on_port(CALL.text, free_port), tmp_path=tmp_path)

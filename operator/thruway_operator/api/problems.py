@@ -59,6 +59,11 @@ def shown_name(name: str) -> str:
     return name
 
 
+_HEADER = "is not a header name: use letters, digits and hyphens"
+_NAME_OF_HEADER = "is not a valid name of a header: use letters, digits and hyphens"
+_PARAMETER = "is not a valid name of a parameter: it may hold no control characters"
+_MAPPING = "must be a mapping of fields"
+
 # What a field's pattern means, in words; the field's own name picks it.
 _FORMS = {
     "path": (
@@ -68,16 +73,32 @@ _FORMS = {
     "hostnames": "must be a lower-case host name without port, such as api.example.com",
     "serverName": "must be a lower-case host name without port, such as api.openai.com",
     "versionPrefix": 'must be a version such as /v1 or /v1beta, or "" for none',
-    "name": "is not a valid name",
+    "name": "is not a valid name: use lower-case letters, digits, `-` and `.`",
     "key": "may only hold letters, digits and `- _ .`",
     "value": "may not hold control characters, nor begin or end with a blank",
-    "header": "is not a header name: use letters, digits and hyphens",
-    "forwardOnly": "is not a header name: use letters, digits and hyphens",
-    "remove": "is not a valid name",
+    "header": _HEADER,
+    "forwardOnly": _HEADER,
     "prefix": "may only hold printable ASCII characters",
 }
 _DURATION = "must be a duration such as 5s, 1m30s or 250ms; 0s means no limit"
-_FORMS |= dict.fromkeys(("connect", "request", "idle"), _DURATION)
+_DURATIONS = dict.fromkeys(("connect", "request", "idle"), _DURATION)
+_FORMS |= _DURATIONS
+
+# What a place holds, where that is no single text.
+_SHAPES = {
+    "credential": "secretKeyRef: {name, key}",
+    "secretKeyRef": "{name: openai, key: OPENAI_API_KEY}",
+    "secretRef": "{name: clients}",
+    "caCertificateRef": "{name: ca, key: ca.crt}",
+    "upstream": '{url: "https://api.example.com"}',
+    "proxy": '{url: "http://proxy.example:3128"}',
+    "headers": "{set: [{name, value}], remove: [name]}",
+    "query": "{set: [{name, value}], remove: [name]}",
+    "set": "{name, value}",
+    "add": "{name, value}",
+    "default": "{name, value}",
+    "overrides": "{path, upstream: {url}}",
+}
 
 
 def problems(error: ValidationError, prefix: Location = ()) -> list[Problem]:
@@ -91,21 +112,37 @@ def problems(error: ValidationError, prefix: Location = ()) -> list[Problem]:
     ]
 
 
+def _form(name: str, location: Location) -> str:
+    """Return what a text has to look like; names of headers and parameters are not like others."""
+    if name in ("name", "remove") and "headers" in location:
+        return _NAME_OF_HEADER
+    if name in ("name", "remove") and "query" in location:
+        return _PARAMETER
+    form = _FORMS.get(name, "has the wrong form")
+    if name == "path" and "overrides" in location:
+        form = form.replace("/openai_passthrough", "/v1/responses")
+    return form
+
+
 def _sentence(kind: str, location: Location, context: Mapping[str, Any], message: str) -> str:
     name = next((part for part in reversed(location) if isinstance(part, str)), "")
+    if kind == "string_pattern_mismatch":
+        return _form(name, location)
+    if kind == "string_type" and name in _DURATIONS:
+        return _DURATION
+    shape = _SHAPES.get(name)
     known = {
         "missing": "is required",
         "extra_forbidden": "is not a known field: check its spelling, or remove it",
-        "string_pattern_mismatch": _FORMS.get(name, "has the wrong form"),
         "string_type": "must be text; put it in quotes",
         "string_unicode": "must be Unicode text without lone surrogates",
         "invalid_key": "has a key that is not text: put it in quotes",
         "int_type": "must be a whole number",
         "bool_type": "must be true or false",
-        "list_type": "must be a list",
+        "list_type": f"must be a list such as [{shape}]" if shape else "must be a list",
         "dict_type": "must be a mapping",
-        "model_type": "must be a mapping of fields",
-        "model_attributes_type": "must be a mapping of fields",
+        "model_type": f"must be a mapping such as {shape}" if shape else _MAPPING,
+        "model_attributes_type": f"must be a mapping such as {shape}" if shape else _MAPPING,
     }
     if kind in known:
         return known[kind]

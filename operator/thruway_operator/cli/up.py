@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from thruway_operator.cli.shared import say
+from thruway_operator.cli.shared import Unusable, say
 
 __all__ = ["up", "without_keys"]
 
@@ -80,6 +80,9 @@ def up(  # noqa: PLR0917 - click passes them by name
     THRUWAY_NATIVE_API_KEY  the key for it; without it the client's own passes
     THRUWAY_API_KEY         keys for clients, as --api-key, separated by commas
     """
+    if any(not key.strip(" ,") for key in api_keys):
+        # As by --api-key "$UNSET": without a key everybody would be let in.
+        raise Unusable("--api-key is empty: give a key, or leave the option out", whole=True)
     if api_keys:
         _start_again_without(api_keys)
     from thruway_operator.local.app import UpError, UpOptions, run
@@ -90,7 +93,7 @@ def up(  # noqa: PLR0917 - click passes them by name
     except UpError as error:
         for sentence in error.sentences:
             say("thruway up", sentence)
-        sys.exit(1)
+        sys.exit(error.code)
 
 
 def without_keys(arguments: list[str]) -> list[str]:

@@ -72,6 +72,8 @@ ACCESS_LOG = {
     "bytes_received": "%BYTES_RECEIVED%",
     "bytes_sent": "%BYTES_SENT%",
     "upstream_host": "%UPSTREAM_HOST%",
+    # Its name begins with host:port, which an address does not say.
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "upstream_request_id": "%RESP(X-REQUEST-ID)%",
     "code": CODE_IN_LOG,

@@ -54,8 +54,8 @@ def last_routes() -> list[bytes]:
     refusal = ir.Refusal(
         404,
         "route_not_found",
-        "No PassthroughRoute serves this path. Check the base URL, for example "
-        "http://localhost:4000/openai_passthrough/v1.",
+        "No PassthroughRoute serves this path. Check the base URL: its host name, and its path, "
+        "which is that of a route, with or without a version such as /v1 behind it.",
     )
     return [serialised(_refusing("", route_pb.RouteMatch(prefix="/"), refusal))]
 

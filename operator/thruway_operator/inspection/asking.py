@@ -6,15 +6,17 @@ import re
 from typing import TYPE_CHECKING, get_args
 from urllib.parse import urlsplit
 
+from thruway_operator.api.checks import looks_like_a_key
 from thruway_operator.api.route import Method
 from thruway_operator.inspection.matching import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["METHODS", "AskError", "read_request"]
+__all__ = ["AskError", "read_request"]
 
-METHODS: tuple[str, ...] = get_args(Method)
+_METHODS = (*get_args(Method), "CONNECT")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")  # RFC 9110, 9.1
 
 _LONGEST = 60 * 1024  # bytes: what the listener takes of all headers
 _MOST_HEADERS = 200
@@ -33,11 +35,13 @@ def read_request(method: str, url: str, headers: Sequence[str], port: int) -> Re
     Raises:
         AskError: one of the arguments cannot be sent.
     """
-    if method.upper() not in METHODS:
-        swapped = "/" in method
-        hint = "first METHOD, then URL" if swapped else "give one of " + ", ".join(METHODS)
+    if not _TOKEN.fullmatch(method) or looks_like_a_key(method):
+        hint = "first METHOD, then URL" if "/" in method else "give a word such as GET"
         raise AskError(f"METHOD is not one that is passed on: {hint}")
+    if method.upper() in _METHODS:  # methods of one's own pass too, and their case matters
+        method = method.upper()
     host, target = _read_url(url, port)
+    fragment = "#" in url
     read = [_read_header(number, text) for number, text in enumerate(headers, 1)]
     if len(read) > _MOST_HEADERS:
         raise AskError(f"-H is given more than {_MOST_HEADERS} times: Envoy takes no more headers")
@@ -47,7 +51,7 @@ def read_request(method: str, url: str, headers: Sequence[str], port: int) -> Re
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise AskError("-H gives a Host that is no host name: write it as localhost:4000")
     rest = tuple((name, value) for name, value in read if name != "host")
-    return Request(method.upper(), hosts[0] if hosts else host, target, rest)
+    return Request(method, hosts[0] if hosts else host, target, rest, fragment)
 
 
 def _read_url(url: str, port: int) -> tuple[str, str]:
@@ -59,7 +63,7 @@ def _read_url(url: str, port: int) -> tuple[str, str]:
         raise AskError(
             "URL holds a blank, or what is no printable ASCII: percent-encode it as a client does"
         )
-    url = url.partition("#")[0]  # which no client sends
+    url = url.partition("#")[0]  # which no client sends; `explain` says so
     if url.startswith("/"):
         return f"localhost:{port}", url
     scheme, mark, rest = url.partition("://")

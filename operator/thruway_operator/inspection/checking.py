@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thruway_operator.api.problems import shown_name
 from thruway_operator.inspection.findings import Finding, Report, Severity, from_problem
 from thruway_operator.inspection.loading import ENVIRONMENT
-from thruway_operator.inspection.oddities import missing_of, oddities_of, referenced
+from thruway_operator.inspection.oddities import fallbacks_of, missing_of, oddities_of, referenced
 from thruway_operator.inspection.validation import EnvoyError, culprits
 from thruway_operator.sources.environment import KEY
 
@@ -49,9 +49,9 @@ def _unread(given: Input) -> Iterator[Finding]:
         yield from_problem("error", problem)
     for warning in reading.warnings:
         yield from_problem("warning", warning)
-    if not reading.routes and not reading.problems:
-        message = "there is no PassthroughRoute in the files given; add one, or drop -f"
-        yield Finding("error", "-f", 0, "", message)
+    if not reading.problems:
+        for problem in reading.barren:
+            yield from_problem("error", problem)
 
 
 def refusals(given: Input) -> Iterator[Finding]:
@@ -88,7 +88,8 @@ def _odd(given: Input, *, here: bool) -> Iterator[Finding]:
         yield Finding("warning", ENVIRONMENT, 0, "", message)
         return
     for route in given.given.routes:
-        for field, message in missing_of(route, given.served) if here else ():
+        absent = (*missing_of(route, given.served), *fallbacks_of(route, given.given))
+        for field, message in absent if here else ():
             yield _at(given, "warning", route.id, field, message)
         if given.translation.verdicts[route.id].accepted.status:
             for field, message in oddities_of(route, given.served):

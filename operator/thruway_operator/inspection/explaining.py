@@ -95,6 +95,8 @@ def explain(given: Input, request: Request) -> Explanation:
     branch, match = _branch(route, found)
     reasons: list[str] = []
     answer = _answer(found)
+    if request.fragment:
+        reasons.append("no client sends what follows a #; in the path as such it would get 400")
     if match is not None:
         reasons.append(f"the path is {match.path}" + ("" if match.exact else ", or below it"))
     if route and route.hostnames:
@@ -204,7 +206,9 @@ def _path_reason(request: Request, rule: Rule, target: str) -> str:
     if rest in ("", "/"):
         return f"{reason}, and nothing follows it"
     if path == rule.base + rest:
-        return f"{reason}, and no version is inserted"
+        first = rest[1:].partition("/")[0]
+        why = f"the path begins with {first}" if rule.version else "the route has none to insert"
+        return f"{reason}, and no version is inserted, because {why}"
     if rule.version and path == rule.base + rule.version + rest:
         return f"{reason}, and {rule.version} is inserted, because the path names no version"
     return f"{reason}, and the version in it stands once"

@@ -27,6 +27,8 @@ class Request:
     host: str
     target: str
     headers: tuple[tuple[str, str], ...] = ()
+    fragment: bool = False
+    """Whether the URL that it was read from has a fragment, which is not sent."""
 
     @property
     def path(self) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from thruway_operator.translate.resources import Resources
 
-__all__ = ["missing_of", "oddities_of", "referenced"]
+__all__ = ["fallbacks_of", "missing_of", "oddities_of", "referenced"]
 
 Oddity = tuple[str, str]
 Way = tuple[str, "Upstream", "Credential | None", str]
@@ -73,6 +73,27 @@ def missing_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity
             find_clients(resources, route.namespace, auth.secret_ref.name)
         except LookupFailed as failure:
             yield "spec.clientAuth.secretRef", _until(failure, "client_keys_missing")
+
+
+def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
+    """Yield where the environment stands in for a Secret, though the files hold others.
+
+    `resources` as written: what `--api-key` adds is no Secret of the user's.
+    """
+    held = [name for namespace, name in resources.secrets if namespace == route.namespace]
+    for _, _, credential, field in _ways(route):
+        ref = credential.secret_key_ref if credential else None
+        if ref is None or not held or ref.key not in (resources.environment or {}):
+            continue
+        data = resources.secrets.get((route.namespace, ref.name))
+        if data is None or ref.key not in data:
+            lacks = f"Secret {ref.name} has no key {ref.key}"
+            missing = f"there is no Secret {ref.name} in the files"
+            yield (
+                f"{field}.secretKeyRef",
+                f"{missing if data is None else lacks}, so the environment variable {ref.key} is "
+                "used; correct the name if a Secret of the files is meant",
+            )
 
 
 def _until(failure: LookupFailed, code: str) -> str:

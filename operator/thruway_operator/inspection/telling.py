@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thruway_operator.inspection.findings import conceal
+from thruway_operator.inspection.loading import DEMONSTRATION
 from thruway_operator.inspection.shown import credential_view, proxy_view
 from thruway_operator.local.texts import mask_query
+from thruway_operator.local.view import NO_CREDENTIAL
 
 if TYPE_CHECKING:
     from thruway_operator.inspection.explaining import Explanation, Forwarded
@@ -103,7 +105,7 @@ def explanation_text(told: Explanation) -> str:
     if data["clients"] is not None:
         lines.append(("clients", _clients(data["clients"])))
     if upstream := data["upstream"]:
-        lines += _upstream_lines(upstream)
+        lines += _upstream_lines(upstream, keys=data["clients"] is not None)
     if answer := data["answer"]:
         lines.append(("answer", f"{answer['status']} {answer['code']}: {answer['message']}"))
     return "\n".join(f"{word:<11} {text}" for word, text in lines)
@@ -113,13 +115,18 @@ def _clients(names: list[str]) -> str:
     return f"only with the key of one of: {', '.join(names)}; anybody else gets 401"
 
 
-def _upstream_lines(upstream: dict[str, Any]) -> list[tuple[str, str]]:
+def _upstream_lines(upstream: dict[str, Any], *, keys: bool) -> list[tuple[str, str]]:
+    """`keys`: whether clients have to send one of Thruway's."""
     headers = upstream["headers"]
+    without = NO_CREDENTIAL if keys else "the client's own passes on"
+    url = upstream["url"]
+    if url.startswith(f"{DEMONSTRATION}/"):
+        without, url = "demonstration, no key", f"{url} (the demonstration's made-up answers)"
     lines = [
-        ("upstream", f"{upstream['method']} {upstream['url']}"),
+        ("upstream", f"{upstream['method']} {url}"),
         ("path", upstream["pathReason"]),
         ("host", upstream["authority"]),
-        ("credential", upstream["credential"] or "the client's own passes on"),
+        ("credential", upstream["credential"] or without),
     ]
     if upstream["proxy"]:
         lines.append(("proxy", f"through {upstream['proxy']}"))

@@ -10,15 +10,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thruway_operator.local.calls import parse_call
 from thruway_operator.local.console import (
     CallPrinter,
     Notice,
     Redactor,
-    snippets,
     startup_table,
     wants_color,
 )
 from thruway_operator.local.demo import demo_upstream
+from thruway_operator.local.examples import examples
 from thruway_operator.local.feed import Feed
 from thruway_operator.local.guard import Guard, GuardError
 from thruway_operator.local.ports import ListenError, listen_addresses
@@ -50,7 +51,7 @@ from thruway_operator.sources.environment import (
     needs_demonstration,
     secret_environment,
 )
-from thruway_operator.sources.files import FileSource, Reading, SourceError
+from thruway_operator.sources.files import FileSource, PathError, Reading, SourceError
 from thruway_operator.sources.proxies import environment_proxies, proxy_warnings
 
 if TYPE_CHECKING:
@@ -79,9 +80,11 @@ class UpOptions:
 class UpError(Exception):
     """It cannot start. `sentences` say why, one each."""
 
-    def __init__(self, *sentences: str) -> None:
+    def __init__(self, *sentences: str, code: int = 1) -> None:
         super().__init__("\n".join(sentences))
         self.sentences = sentences
+        self.code = code
+        """The exit code; 2 is for arguments that cannot be used, as of the other commands."""
 
 
 async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
@@ -96,6 +99,8 @@ async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         await _Up(options, environment, stop).run()
+    except PathError as error:
+        raise UpError(str(error), code=2) from error
     except (
         SourceError,
         ListenError,
@@ -130,6 +135,7 @@ class _Up:
         self._ready = False
         self._down_since: float | None = None
         self._admin_socket = ""
+        self._cut = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -163,6 +169,8 @@ class _Up:
             async with self._following(feed, source):
                 await self._stop.wait()
             await supervisor.stop({ENVOY: 2.0})
+        calls = "1 call was" if self._cut == 1 else f"{self._cut} calls were"
+        self._notice.info(f"Ended; {calls} cut." if self._cut else "Ended.")
 
     async def _resources(
         self, stack: contextlib.AsyncExitStack
@@ -193,8 +201,8 @@ class _Up:
             self._notice.warn(sentence)
         for warning in reading.warnings if reading else []:
             self._notice.warn(str(warning))
-        if not resources.routes:
-            raise UpError("there is no PassthroughRoute in the files given: add one, or drop -f")
+        if reading and reading.barren:
+            raise UpError(*map(str, reading.barren))
         return translation
 
     async def _start(self, supervisor: Supervisor, bootstrap: Path, proxy: ProxyOptions) -> None:
@@ -241,10 +249,11 @@ class _Up:
         shown = "localhost" if loopback else hosts[0] if ":" not in hosts[0] else f"[{hosts[0]}]"
         base = f"http://{shown}:{port}"
         rows = route_rows(resources, translation, demonstration)
-        examples = snippets(base + rows[0].path)
+        shown_for = examples(base, setting, resources, translation, demonstration)
         write = sys.stderr.write
         write(startup_table(rows, color=wants_color(sys.stderr)) + "\n\n")
-        write(f"{examples.curl}\n\n{examples.python}\n\n")
+        if shown_for:
+            write(f"{shown_for.curl}\n\n{shown_for.python}\n\n")
         if demonstration:
             self._notice.warn(
                 f"{KEY} is not set: this is a DEMONSTRATION with made-up answers. Set {KEY} and "
@@ -275,8 +284,12 @@ class _Up:
                 await task
 
     def _on_output(self, line: bytes) -> None:
-        if not self._troubles(line):
-            self._calls(line)
+        if self._troubles(line):
+            return
+        self._calls(line)
+        # At the end Envoy closes what is in flight, and calls that what clients do.
+        if self._stop.is_set() and (call := parse_call(line)) and call.code == "client_closed":
+            self._cut += 1
 
     def _log(self, name: str, line: bytes) -> None:
         text = line.decode(errors="replace").strip()

@@ -46,6 +46,10 @@ class Call:
     route: str | None
     client: str | None
     status: int | None
+    upstream: str | None
+    """`host:port` as in the route."""
+    address: str | None
+    """The address and port that was tried last."""
     upstream_status: int | None
     duration_ms: int | None
     upstream_ms: int | None
@@ -74,6 +78,7 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         value = mask_query(value) if keys[0] == "path" else value
         return printable((redactor or Redactor()).redact(value), _LIMIT)
 
+    address = text("upstream_host")
     status = _whole(entry.get("status")) or None  # Envoy says 0 when there was none
     return Call(
         time=_time(entry.get("start_time")),
@@ -82,6 +87,8 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         route=text("route"),
         client=text("client"),
         status=status,
+        upstream=_upstream(text("upstream_cluster")),
+        address=address if address and not address.startswith("envoy:") else None,  # a tunnel's
         upstream_status=status if _from_upstream(status, entry.get("details")) else None,
         duration_ms=_whole(entry.get("duration_ms")),
         upstream_ms=_whole(entry.get("upstream_ms")),
@@ -92,6 +99,12 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         flags=text("flags"),
         details=text("details") if text("code") else None,
     )
+
+
+def _upstream(cluster: str | None) -> str | None:
+    """The `host:port` in the name of a cluster: `api.openai.com:443/…`."""
+    host, _, port = (cluster or "").rpartition("/")[0].rpartition(":")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else None
 
 
 def _from_upstream(status: int | None, details: object) -> bool:
@@ -127,7 +140,8 @@ def render_text(call: Call, *, color: bool = False, zone: tzinfo | None = None) 
     """The call as one line: `zone` None is the local one."""
     moment = call.time.astimezone(zone) if call.time else None
     status = str(call.status or "—")
-    answered = "upstream " + str(call.upstream_status or "—")
+    which = f"{_cut(call.upstream)} " if call.upstream and call.code else ""
+    answered = f"upstream {which}{call.upstream_status or '—'}"
     parts = [
         moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}" if moment else "—",
         f"{_cut(call.method):<4} {_cut(call.path)}",

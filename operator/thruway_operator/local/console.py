@@ -131,22 +131,36 @@ class Snippets(NamedTuple):
     python: str
 
 
-def snippets(base_url: str) -> Snippets:
-    """Two examples for `base_url`, such as `http://localhost:4000/openai_passthrough`."""
+def snippets(base_url: str, *, key: str = "", first: bool = False, host: str = "") -> Snippets:
+    """Two examples for `base_url`, such as `http://localhost:4000/openai_passthrough`.
+
+    `key` is the environment variable with the key to send, of which `first` takes what stands
+    before the first comma; none: any key does. `host` is the Host to send instead of the URL's.
+    """
     base = base_url.rstrip("/") + "/v1"
     body = {
         "model": "gpt-4o-mini",
         "stream": True,
         "messages": [{"role": "user", "content": "Say hello."}],
     }
+    variable = f"{{{key}%%,*}}" if first else key
     curl = (
         f"curl -N {shlex.quote(base + '/chat/completions')} \\\n"
-        "  -H 'Content-Type: application/json' \\\n"
+        + (f"  -H {shlex.quote('Host: ' + host)} \\\n" if host else "")
+        + (f'  -H "Authorization: Bearer ${variable}" \\\n' if key else "")
+        + "  -H 'Content-Type: application/json' \\\n"
         f"  -d {shlex.quote(json.dumps(body))}"
     )
+    value = f"os.environ[{json.dumps(key)}]" + ('.split(",")[0]' if first else "")
+    arguments = [
+        f"base_url={json.dumps(base)}",
+        f"api_key={value}" if key else 'api_key="sk-anything"',
+    ]
+    if host:
+        arguments.append(f"default_headers={json.dumps({'Host': host})}")
     python = (
-        "from openai import OpenAI\n\n"
-        f'client = OpenAI(base_url={json.dumps(base)}, api_key="sk-anything")\n'
+        ("import os\n\n" if key else "") + "from openai import OpenAI\n\n"
+        f"client = OpenAI({', '.join(arguments)})\n"
         'answer = client.responses.create(model="gpt-4o-mini", input="Say hello.")\n'
         "print(answer.output_text)"
     )

@@ -90,10 +90,12 @@ class _Demo:
         await answer.prepare(request)
         # A client that leaves in mid-stream is nothing to report.
         with contextlib.suppress(ConnectionResetError):
-            for frame in frames:
+            *words, last = frames
+            for frame in words:
                 await answer.write(frame.encode())
                 await asyncio.sleep(self._word_delay)
-            await answer.write_eof()
+            # In one with the end of the body: SDKs hang up when they have read the last event.
+            await answer.write_eof(last.encode())
         return answer
 
 

@@ -48,7 +48,7 @@ class Feed:
 
     def publish(self, resources: Resources) -> Translation:
         """Translate and publish; nothing is said."""
-        translation = translate(self._setting.apply(resources))
+        translation = self._translate(resources)
         config = translation.config
         keys = [client.key for route in config.routes for client in route.clients or ()]
         for secret in (*config.secrets.values(), *keys):
@@ -56,6 +56,9 @@ class Feed:
         self.xds.publish(GROUP, render_fragments(translation.config, self._system_ca))
         self._translation = translation
         return translation
+
+    def _translate(self, resources: Resources) -> Translation:
+        return translate(self._setting.apply(resources))
 
     def said(self, reading: Reading | None, translation: Translation) -> list[str]:
         """Return what is wrong now, and remember that it has been said."""
@@ -71,7 +74,7 @@ class Feed:
             look = source.state()
             if look != current and look == seen:
                 current = look
-                self._reload(source.read())
+                self._reload(source.read(self._translate))
             seen = look
 
     def _reload(self, reading: Reading) -> None:
@@ -86,8 +89,8 @@ class Feed:
         what = changes(before, translation) if before else ""
         if what:
             self._notice.info(f"Reloaded: {what}.")
-        elif healed:
-            self._notice.info("Reloaded: nothing is wrong any more." if not wrong else "Reloaded.")
+        elif healed and not wrong:
+            self._notice.info("Reloaded: nothing is wrong any more.")
 
     def _proxy_changed(self, group: str) -> None:
         """Say which routes Envoy itself rejected, each once."""
@@ -110,9 +113,9 @@ def _wrong(reading: Reading | None, translation: Translation) -> dict[str, str]:
     wrong: dict[str, str] = {}
     placed = reading.routes if reading else {}
     for problem in reading.problems if reading else []:
-        wrong[f"{problem.file}:{problem.line}:{problem.message}"] = (
-            f"{problem}. The last good state of this file stays."
-        )
+        stays = problem.file in reading.served if reading else False
+        kept = "The last good state of this file stays" if stays else "Nothing of it is served yet"
+        wrong[f"{problem.file}:{problem.line}:{problem.message}"] = f"{problem}. {kept}."
     for name, text in complaints(translation.verdicts).items():
         where = ""
         if name in placed:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["listening_inodes", "port_owner"]
+__all__ = ["PortOwner", "listening_inodes", "port_owner"]
 
 _Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -19,8 +21,21 @@ _PROC = Path("/proc")
 _LISTEN = "0A"  # TCP_LISTEN in include/net/tcp_states.h
 
 
-def port_owner(host: str, port: int) -> str | None:
-    """`name, pid N` of the program that listens there, or None where that cannot be seen."""
+@dataclass(frozen=True, slots=True)
+class PortOwner:
+    """The program that listens on a port; as text `name, pid N`."""
+
+    name: str
+    pid: int
+    thruway: int | None
+    """If it is the Envoy of a `thruway up`: the pid of that one."""
+
+    def __str__(self) -> str:
+        return f"{self.name}, pid {self.pid}"
+
+
+def port_owner(host: str, port: int) -> PortOwner | None:
+    """Return the program that listens there, or None where that cannot be seen."""
     inodes: set[str] = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -29,7 +44,7 @@ def port_owner(host: str, port: int) -> str | None:
     for process in _processes() if targets else ():
         with contextlib.suppress(OSError):
             if any(str(link.readlink()) in targets for link in (process / "fd").iterdir()):
-                return f"{_name(process)}, pid {process.name}"
+                return PortOwner(_name(process), int(process.name), _thruway(process))
     return None
 
 
@@ -71,6 +86,15 @@ def _address(text: str) -> _Ip | None:
 def _processes() -> Iterator[Path]:
     with contextlib.suppress(OSError):
         yield from (entry for entry in _PROC.iterdir() if entry.name.isdigit())
+
+
+def _thruway(process: Path) -> int | None:
+    """The `thruway up` that has started this process, if one has: see `runfolder` and `proxy`."""
+    command = (process / "cmdline").read_bytes()
+    if not re.search(rb"/thruway-[^/\0]+/bootstrap\.pb\0", command):
+        return None
+    # proc_pid_stat(5): the name, which may hold anything, ends at the last parenthesis.
+    return int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
 
 
 def _name(process: Path) -> str:

@@ -14,7 +14,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, TypeAlias
 
-from thruway_operator.local.portowner import port_owner
+from thruway_operator.local.portowner import PortOwner, port_owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +36,15 @@ class ListenError(Exception):
 class PortInUseError(ListenError):
     """Another program has the port. `suggestion`: a port that was free just now."""
 
-    def __init__(self, host: str, port: int, suggestion: int, owner: str | None) -> None:
+    def __init__(self, host: str, port: int, suggestion: int, owner: PortOwner | None) -> None:
         by = f" ({owner})" if owner else ""
-        super().__init__(
-            f"Port {port} of {host} is in use by another program{by}; "
-            f"choose another with --port, e.g. {_as_typed(suggestion)}."
-        )
+        said = f"Port {port} of {host} is in use by another program{by}; choose"
+        if owner and owner.thruway:
+            said = (
+                f"Thruway already runs on port {port} of {host} (pid {owner.thruway}); end it, or "
+                "choose"
+            )
+        super().__init__(f"{said} another with --port, e.g. {_as_typed(suggestion)}.")
         self.host, self.port, self.suggestion = host, port, suggestion
 
 

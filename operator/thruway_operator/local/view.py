@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from thruway_operator.api.route import Credential, PassthroughRoute
     from thruway_operator.translate import Resources, Translation, Verdict
 
-__all__ = ["changes", "complaints", "route_rows"]
+__all__ = ["NO_CREDENTIAL", "changes", "complaints", "route_rows"]
+
+NO_CREDENTIAL = "none (clients send Thruway's key)"
+"""Where neither Thruway puts a credential in nor the client's passes on."""
 
 
 def route_rows(
@@ -32,7 +35,7 @@ def route_rows(
         url = spec.upstream.url or (PRESETS[spec.provider].url if spec.provider else "")
         credential = _credential(resources, route, spec.credential, url, demonstration)
         if spec.credential is None and route.id in private:
-            credential = "none: the client's is Thruway's"
+            credential = NO_CREDENTIAL
         rows.append(RouteRow(spec.path, url, credential))
         for override in spec.overrides:
             target = override.upstream.url or ""

@@ -25,10 +25,13 @@ def client_keys(environment: Mapping[str, str]) -> list[SecretValue]:
     """Return the keys in the environment, which are separated by commas.
 
     Raises:
-        SourceError: a key is too short, or holds what no client could send.
+        SourceError: there are only commas; a key is too short, or is what no client could send.
     """
-    keys = [part.strip() for part in environment.get(API_KEY, "").split(",")]
+    value = environment.get(API_KEY, "").strip()
+    keys = [part.strip() for part in value.split(",")]
     keys = list(dict.fromkeys(key for key in keys if key))
+    if value and not keys:  # which would let everybody in
+        raise SourceError(f"{API_KEY} holds nothing but commas: put a key in, or unset it.")
     for number, key in enumerate(keys, 1):
         if not key.isascii() or not key.isprintable() or " " in key or len(key) < _SHORTEST:
             raise SourceError(

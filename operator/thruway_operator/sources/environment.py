@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from thruway_operator.api.route import PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.ir import SecretValue
 from thruway_operator.sources.files import SourceError
+from thruway_operator.translate.credentials import is_credential
 from thruway_operator.translate.resources import Resources
 from thruway_operator.translate.upstream import read_url
 from thruway_operator.translate.verdict import Refused
@@ -47,9 +48,9 @@ def environment_resources(environment: Mapping[str, str], demonstration: str) ->
     `demonstration` is the URL of the upstream for people who have set neither key nor upstream.
 
     Raises:
-        SourceError: a variable holds no usable URL.
+        SourceError: a variable holds no usable URL, or no key.
     """
-    has_key = bool(environment.get(KEY, "").strip())
+    has_key, has_native_key = (_is_set(environment, name) for name in (KEY, NATIVE_KEY))
     upstream, native = (_url(environment, name) for name in (UPSTREAM_URL, NATIVE_URL))
     spec: dict[str, Any] = {"provider": "openai"}
     if upstream or not has_key:
@@ -59,7 +60,7 @@ def environment_resources(environment: Mapping[str, str], demonstration: str) ->
     legacy = dict(spec)
     if native:
         override: dict[str, Any] = {"path": "/v1/responses", "upstream": {"url": native}}
-        if environment.get(NATIVE_KEY, "").strip():
+        if has_native_key:
             override["credential"] = {"secretKeyRef": {"name": "native", "key": NATIVE_KEY}}
         legacy["overrides"] = [override]
     routes = (
@@ -67,6 +68,16 @@ def environment_resources(environment: Mapping[str, str], demonstration: str) ->
         _route("openai", {**legacy, "path": "/openai"}),
     )
     return Resources(routes=routes, environment=secret_environment(environment))
+
+
+def _is_set(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "").strip()
+    if not is_credential(SecretValue(value)):
+        raise SourceError(
+            f"The environment variable {name} holds no key but looks like a placeholder, because "
+            "it is not ASCII: set the real key, or unset it."
+        )
+    return bool(value)
 
 
 def _url(environment: Mapping[str, str], name: str) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from thruway_operator.sources.documents import SourceProblem, parse_documents
-from thruway_operator.sources.manifests import Manifests, Origin, Placed, read_manifests
-from thruway_operator.translate.resources import ObjectKey, Resources
+from thruway_operator.sources.lastgood import settled
+from thruway_operator.sources.manifests import Manifests, read_manifests
+from thruway_operator.sources.merging import Reading, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from thruway_operator.ir import SecretValue
+    from thruway_operator.translate import Resources, Translation
 
-__all__ = ["STANDARD_INPUT", "FileSource", "Reading", "SourceError", "read_texts"]
+__all__ = ["STANDARD_INPUT", "FileSource", "PathError", "Reading", "SourceError", "read_texts"]
 
 STANDARD_INPUT = Path("-")
 
@@ -24,24 +26,14 @@ _LARGEST = 4 * 1024 * 1024  # bytes; the API server takes 1.5 MiB
 
 Signature = tuple[int, int, int]
 State = dict[Path, Signature | None]
-T = TypeVar("T")
 
 
 class SourceError(Exception):
-    """A path that was asked for cannot be read at all; the text is a whole sentence."""
+    """Something that was asked for cannot be read at all; the text is a whole sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the files say now, with the last good state of those that are broken."""
-
-    resources: Resources
-    problems: list[SourceProblem]
-    warnings: list[SourceProblem]
-    routes: dict[str, Placed] = field(repr=False)
-    """Where each route was read, by its id."""
-    origins: dict[tuple[str, ObjectKey], Origin] = field(repr=False, default_factory=dict)
-    """Where each Secret and ConfigMap was read, by its kind and key."""
+class PathError(SourceError):
+    """It is a path that was given."""
 
 
 class FileSource:
@@ -57,7 +49,7 @@ class FileSource:
         """Check that the paths are there; `-` stands for `standard_input`, if that is given.
 
         Raises:
-            SourceError: a path does not exist or is neither file nor folder.
+            PathError: a path does not exist or is neither file nor folder.
         """
         for path in paths:
             if path == STANDARD_INPUT and standard_input is not None:
@@ -66,6 +58,8 @@ class FileSource:
         self._paths = tuple(paths)
         self._standard_input = standard_input
         self._environment = environment
+        self._newest: dict[Path, Manifests] = {}
+        """Of the files that can be read."""
         self._good: dict[Path, Manifests] = {}
         self._broken: dict[Path, list[SourceProblem]] = {}
         self._read: State = {}
@@ -74,17 +68,21 @@ class FileSource:
         """Return what tells whether anything changed: every file with its size, time and number."""
         return {file: _signature(file) for file in self._files()}
 
-    def read(self) -> Reading:
-        """Read what changed since the last time and return the whole."""
+    def read(self, translate: Callable[[Resources], Translation] | None = None) -> Reading:
+        """Read what changed since the last time and return the whole.
+
+        A file that cannot be read keeps its last good state. With `translate`, so does one with a
+        mistake that only translation sees; it is tried again each time.
+        """
         state = self.state()
         for file, signature in state.items():
             if signature is None or self._read.get(file) != signature:
                 self._read_file(file)
         for file in self._read.keys() - state.keys():
-            self._good.pop(file, None)
-            self._broken.pop(file, None)
+            for known in (self._newest, self._good, self._broken):
+                known.pop(file, None)
         self._read = state
-        return self._whole(list(state))
+        return self._whole(list(state), translate)
 
     def _files(self) -> list[Path]:
         found: dict[Path, None] = {}
@@ -113,11 +111,11 @@ class FileSource:
         except FileNotFoundError:
             return  # deleted meanwhile; the next look notices
         except OSError as error:
-            self._broken[file] = [SourceProblem(str(file), 0, f"cannot be read: {error.strerror}")]
+            self._break(file, SourceProblem(str(file), 0, f"cannot be read: {error.strerror}"))
             return
         except ValueError as error:
             why = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-            self._broken[file] = [SourceProblem(str(file), 0, why)]
+            self._break(file, SourceProblem(str(file), 0, why))
             return
         self._take(file, text, str(file))
 
@@ -126,36 +124,45 @@ class FileSource:
         manifests = read_manifests(documents)
         problems += manifests.problems
         if problems:
-            self._broken[file] = problems
+            self._break(file, *problems)
             return
         self._broken.pop(file, None)
-        self._good[file] = manifests
+        self._newest[file] = manifests
 
-    def _whole(self, files: list[Path]) -> Reading:
-        merged = Manifests()
-        routes: dict[str, Placed] = {}
-        problems = [problem for file in files for problem in self._broken.get(file, [])]
-        for file in files:
-            manifests = self._good.get(file, Manifests())
-            merged.warnings += manifests.warnings
-            merged.origins = manifests.origins | merged.origins
-            for placed in manifests.routes:
-                name = f"{placed.namespace}/{placed.name}"
-                if name in routes:
-                    problems.append(_twice("PassthroughRoute", name, placed, routes[name]))
-                else:
-                    routes[name] = placed
-            problems += _merge("Secret", file, merged.secrets, manifests.secrets)
-            problems += _merge("ConfigMap", file, merged.config_maps, manifests.config_maps)
-        resources = Resources(
-            routes=tuple(
-                placed.resource(f"{index:08}") for index, placed in enumerate(routes.values())
-            ),
-            secrets=merged.secrets,
-            config_maps=merged.config_maps,
-            environment=self._environment,
-        )
-        return Reading(resources, problems, merged.warnings, routes, merged.origins)
+    def _break(self, file: Path, *problems: SourceProblem) -> None:
+        self._broken[file] = list(problems)
+        self._newest.pop(file, None)
+
+    def _whole(
+        self, files: list[Path], translate: Callable[[Resources], Translation] | None
+    ) -> Reading:
+        states = {file: self._newest.get(file) or self._good.get(file) for file in files}
+        newest = {file: state for file, state in states.items() if state is not None}
+        if translate is None:
+            reading, objections = merged(newest, self._environment)
+            self._good = newest
+            problems = [objection.problem for objection in objections]
+        else:
+            self._good, reading = settled(newest, self._good, self._environment, translate)
+            problems = reading.problems
+        broken = [problem for file in files for problem in self._broken.get(file, [])]
+        reading = replace(reading, problems=broken + problems)
+        return reading if reading.routes else replace(reading, barren=self._barren(newest))
+
+    def _barren(self, states: Mapping[Path, Manifests]) -> list[SourceProblem]:
+        """Say of each path why no route comes from it."""
+        said = []
+        for path in self._paths:
+            files = [path] if path in states else [f for f in states if f.parent == path]
+            if not files and path.is_dir():
+                kinds = " or ".join(f"*{suffix}" for suffix in _SUFFIXES)
+                text = f"holds no {kinds}: put routes into it, or name another"
+                said.append(SourceProblem(str(path), 0, text))
+            for file in files:
+                name = "<stdin>" if file == STANDARD_INPUT else str(file)
+                what = "is empty" if states[file] == Manifests() else "holds no PassthroughRoute"
+                said.append(SourceProblem(name, 0, f"{what}: add a route, or name another file"))
+        return said
 
 
 def read_texts(paths: Sequence[Path], standard_input: bytes = b"") -> dict[str, str]:
@@ -193,11 +200,11 @@ def _check_path(path: Path) -> None:
         there, usable = path.exists(), path.is_file() or path.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         shown = f"{str(path)[:200]}…" if len(str(path)) > 200 else str(path)
-        raise SourceError(f"{shown} cannot be read: {error.strerror}") from None
+        raise PathError(f"{shown} cannot be read: {error.strerror}") from None
     if not there:
-        raise SourceError(f"{path} does not exist: check the path after -f")
+        raise PathError(f"{path} does not exist: check the path after -f")
     if not usable:
-        raise SourceError(f"{path} is neither a file nor a folder")
+        raise PathError(f"{path} is neither a file nor a folder")
 
 
 def _is_manifest(path: Path) -> bool:
@@ -211,22 +218,3 @@ def _signature(file: Path) -> Signature | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _merge(
-    kind: str, file: Path, found: dict[ObjectKey, T], new: Mapping[ObjectKey, T]
-) -> list[SourceProblem]:
-    twice = new.keys() & found.keys()
-    found.update({key: value for key, value in new.items() if key not in twice})
-    return [
-        SourceProblem(str(file), 0, f"{kind} {name} is in another file too: keep one")
-        for _, name in sorted(twice)
-    ]
-
-
-def _twice(kind: str, name: str, second: Placed, first: Placed) -> SourceProblem:
-    return second.document.problem(
-        (*second.location, "metadata", "name"),
-        f"{kind} {name} is in {first.document.file} too: keep one",
-        field="metadata.name",
-    )

@@ -13,7 +13,7 @@ from thruway_operator.api.route import API_VERSION, KIND, PassthroughRoute, Pass
 from thruway_operator.ir import SecretValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from thruway_operator.sources.documents import Document, SourceProblem
 
@@ -62,8 +62,15 @@ class Manifests:
 
 
 class _Wrong(Exception):  # noqa: N818 - caught one level up
-    def __init__(self, location: tuple[str | int, ...], message: str, subject: str = "") -> None:
+    def __init__(
+        self,
+        location: tuple[str | int, ...],
+        message: str,
+        subject: str = "",
+        more: Sequence[SourceProblem] = (),
+    ) -> None:
         super().__init__(message)
+        self.more = more
         self.location = location
         self.message = message
         self.subject = subject
@@ -82,6 +89,7 @@ def read_manifests(documents: Iterable[Document]) -> Manifests:
                 manifests.problems.append(
                     document.problem(place, wrong.message, field=name, subject=wrong.subject)
                 )
+                manifests.problems += wrong.more
     manifests.problems.sort(key=lambda problem: problem.line)
     return manifests
 
@@ -106,7 +114,7 @@ def _read_one(
     if not isinstance(kind, str):
         raise _Wrong(("kind",), f"kind is required: {KIND} or Secret")
     if kind == KIND:
-        manifests.routes.append(_route(document, location, data, manifests))
+        manifests.routes.append(_route(document, location, data))
     elif kind == "List":
         raise _Wrong(("items",), "items of a List must be a list, with no List in it")
     elif kind == "Secret":
@@ -140,7 +148,6 @@ def _route(
     document: Document,
     location: tuple[str | int, ...],
     data: Mapping[str, Any],
-    manifests: Manifests,
 ) -> Placed:
     version = data.get("apiVersion")
     if version != API_VERSION:
@@ -161,13 +168,13 @@ def _route(
         found = problems(error, (part,))
         first, *more = found
         shown = shown_name(name)
-        manifests.problems += [
+        rest = [
             document.problem(
                 (*location, *item.location), f"{shown}: {item}", field=item.field, subject=shown
             )
             for item in more
         ]
-        raise _Wrong(first.location, f"{shown}: {first}", shown) from None
+        raise _Wrong(first.location, f"{shown}: {first}", shown, rest) from None
     return Placed(namespace, name, spec, document, location)
 
 

@@ -6,7 +6,7 @@ One bad route gets a condition and is left out; it never holds back or damages t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from thruway_operator import ir
 from thruway_operator.translate.conflicts import losers
@@ -23,6 +23,8 @@ class Translation:
 
     config: ir.Config
     verdicts: dict[str, Verdict]
+    conflicts: dict[str, str] = field(default_factory=dict)
+    """For each route that lost its path, by its id, the route that has it."""
 
 
 def translate(resources: Resources) -> Translation:
@@ -36,7 +38,8 @@ def translate(resources: Resources) -> Translation:
             refusals[route.id] = refusal
     # A route that is refused for itself claims no path.
     valid = [route for route in resources.routes if route.id in translated]
-    for loser, winner in losers(valid).items():
+    lost = losers(valid)
+    for loser, winner in lost.items():
         refusals[loser] = conflicted(winner)
         del translated[loser]
     verdicts = {
@@ -49,4 +52,4 @@ def translate(resources: Resources) -> Translation:
         secrets={name: value for item in served for name, value in item.secrets.items()},
         authorities={name: pem for item in served for name, pem in item.authorities.items()},
     )
-    return Translation(config, verdicts)
+    return Translation(config, verdicts, {loser: winner.id for loser, winner in lost.items()})

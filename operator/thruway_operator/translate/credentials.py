@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from thruway_operator.api.route import CaCertificateRef, Credential, KeyRef
     from thruway_operator.translate.resources import Resources
 
-__all__ = ["LookupFailed", "find_authority", "find_clients", "find_key", "find_secret"]
+__all__ = [
+    "LookupFailed",
+    "find_authority",
+    "find_clients",
+    "find_key",
+    "find_secret",
+    "is_credential",
+]
 
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
@@ -34,7 +41,20 @@ def find_secret(resources: Resources, namespace: str, credential: Credential) ->
     Raises:
         LookupFailed: no such Secret or key, or a value that no header can carry.
     """
-    return find_key(resources, namespace, credential.secret_key_ref)
+    ref = credential.secret_key_ref
+    value = find_key(resources, namespace, ref)
+    if not is_credential(value):
+        raise LookupFailed(
+            "SecretInvalid",
+            f"key {ref.key} of Secret {ref.name} holds no credential but looks like a placeholder, "
+            "because it is not ASCII: store the real one",
+        )
+    return value
+
+
+def is_credential(value: SecretValue) -> bool:
+    """Tell whether an API can have given it out: all keys are ASCII, and `sk-…` is an example."""
+    return value.reveal().isascii()
 
 
 def find_key(resources: Resources, namespace: str, ref: KeyRef) -> SecretValue:

@@ -119,7 +119,7 @@ paths = words.filter(lambda text: text not in {"", " ", "-"} and "/" not in text
 def test_a_file_that_is_not_there(value: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     refused(
-        1,
+        2,  # as of `thruway check`
         "-f",
         f"./{value}",
         "--port=0",
@@ -153,12 +153,28 @@ def test_more_arguments_than_it_takes(value: str, taken: int) -> None:
 def test_client_keys_that_no_client_could_send(value: str, tmp_path: Path) -> None:
     keys = [key.strip() for key in value.split(",") if key.strip()]
     assume("\x00" not in value and len(value.encode(errors="surrogateescape")) < 120_000)
+    good = all(len(k) >= 8 and k.isascii() and k.isprintable() and " " not in k for k in keys)
     line = refused(
-        1, "-f", str(tmp_path / "nothing"), "--port=0", THRUWAY_API_KEY=value,
+        2 if good and (keys or "," not in value) else 1,
+        "-f", str(tmp_path / "nothing"), "--port=0", THRUWAY_API_KEY=value,
         names=("of --api-key or THRUWAY_API_KEY is no usable key", "nothing"),
     )  # fmt: skip
-    good = all(len(k) >= 8 and k.isascii() and k.isprintable() and " " not in k for k in keys)
     assert ("usable key" in line) != good
+
+
+@pytest.mark.parametrize("empty", ["", " ", ",", " , "])
+def test_an_empty_client_key_does_not_open_the_door(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.execve")  # it ends before it would replace itself, which is pytest here
+    nothing = str(tmp_path / "nothing")
+    for others in ([], ["--api-key", "tw-0123456789"]):
+        refused(2, "-f", nothing, *others, "--api-key", empty, names=("--api-key is empty: ",))
+    line = refused(
+        1 if "," in empty else 2, "-f", nothing, names=("THRUWAY_API_KEY", nothing),
+        THRUWAY_API_KEY=empty,
+    )  # fmt: skip
+    assert ("holds nothing but commas" in line) == ("," in empty)
 
 
 bad_urls = st.one_of(
@@ -183,8 +199,8 @@ def test_a_forward_proxy_in_the_environment_that_is_none(
     name: str, value: str, tmp_path: Path
 ) -> None:
     result = thruway("up", "-f", str(tmp_path / "nothing"), "--port=0", environment={name: value})
-    said(result, name, "nothing")  # `host:port` without a scheme is a proxy, as for curl
-    assert result.exit_code == 1
+    line = said(result, name, "nothing")  # `host:port` without a scheme is a proxy, as for curl
+    assert result.exit_code == (1 if name in line else 2)
 
 
 @EXAMPLES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -192,6 +193,16 @@ def test_the_environment_holds_what_no_secret_does(file: Path) -> None:
     assert "the environment variable KEY has white space around its value" in said
 
 
+def test_the_environment_in_place_of_a_secret_that_is_misspelt(file: Path) -> None:
+    _, said = findings(file, SECRET.replace("openai", "openia") + GOOD, KEY=KEY)
+    assert said == (
+        "13: warning: spec.credential.secretKeyRef: there is no Secret openai in the files, so the "
+        "environment variable KEY is used; correct the name if a Secret of the files is meant"
+    )
+    (said,) = findings(file, SECRET.replace("KEY:", "KYE:") + GOOD, KEY=KEY)
+    assert "Secret openai has no key KEY, so the environment variable KEY is used; " in said
+
+
 WRONG = [
     pytest.param("a: [", "1: error: is not valid YAML: ", id="no YAML"),
     pytest.param(
@@ -228,16 +239,61 @@ WRONG = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("timeouts: {request: 30}", "spec.timeouts.request: must be a duration such as 5s, 1m30s"),
+        ("timeouts: {idle: '30'}", "spec.timeouts.idle: must be a duration such as 5s, 1m30s"),
+        ("overrides: [{path: responses, upstream: {url: 'http://x'}}]",
+         "spec.overrides[0].path: must be one or more whole segments such as /v1/responses"),
+        ("overrides: [{path: /v1/x, upstream: {url: 'http://x'}, credential: sk-canary-012}]",
+         "spec.overrides[0].credential: must be a mapping such as secretKeyRef: {name, key}"),
+        ("request: {headers: {set: {A: b}}}",
+         "spec.request.headers.set: must be a list such as [{name, value}]"),
+        ("request: {headers: {set: [A]}}",
+         "spec.request.headers.set[0]: must be a mapping such as {name, value}"),
+        ("request: {headers: {add: [{name: a b, value: c}]}}",
+         "spec.request.headers.add[0].name: is not a valid name of a header: use letters"),
+        ("request: {headers: {remove: [a b]}}",
+         "spec.request.headers.remove[0]: is not a valid name of a header: use letters"),
+        ("request: {query: {set: [{name: \"a\\tb\", value: c}]}}",
+         "spec.request.query.set[0].name: is not a valid name of a parameter: it may hold no"),
+        ("clientAuth: {type: APIKey, secretRef: {name: Some Name}}",
+         "spec.clientAuth.secretRef.name: is not a valid name: use lower-case letters"),
+    ],
+)  # fmt: skip
+def test_a_remedy_has_the_form_of_its_place(more: str, said: str, file: Path) -> None:
+    (found,) = [line for line in findings(file, spec(more)) if ": error: " in line]
+    assert found.startswith(f"14: error: {said}")
+
+
+def test_findings_of_one_line_are_in_order(file: Path) -> None:
+    found = findings(
+        file, spec("request: {headers: {set: [{name: a b, value: c}, {name: d e, value: f}]}}")
+    )
+    assert [re.findall(r"set\[\d\]", line)[0] for line in found] == ["set[0]", "set[1]"]
+
+
 @pytest.mark.parametrize(("text", "said"), WRONG)
 def test_wrong(text: str, said: str, file: Path) -> None:
     found = [line for line in findings(file, text) if ": error: " in line]
     assert [line[: len(said)] for line in found] == [said], found
 
 
-def test_no_route_at_all(file: Path) -> None:
+def test_no_route_at_all(file: Path, tmp_path: Path) -> None:
     file.write_text(SECRET)
-    result = thruway("check", "-f", str(file))
-    assert "-f: error: there is no PassthroughRoute in the files given" in result.output
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.txt").write_text(GOOD)
+    given = (str(file), str(tmp_path / "empty.yaml"), str(tmp_path / "folder"))
+    result = thruway("check", *(word for path in given for word in ("-f", path)))
+    errors = [line for line in result.output.splitlines() if ": error: " in line]
+    assert sorted(errors) == [
+        f"{given[1]}: error: is empty: add a route, or name another file",
+        f"{given[2]}: error: holds no *.yaml or *.yml or *.json: put routes into it, or name "
+        "another",
+        f"{given[0]}: error: holds no PassthroughRoute: add a route, or name another file",
+    ]
     assert result.exit_code == 1
 
 

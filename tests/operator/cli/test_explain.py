@@ -60,6 +60,8 @@ def test_what_thruway_answers_itself() -> None:
     assert result.exit_code == 1
     assert "route       none\n" in result.output
     assert "answer      404 route_not_found: No PassthroughRoute serves this path." in result.output
+    # No example: this answer is the same for everybody, on whatever port and with whatever routes.
+    assert "4000" not in result.output.partition("answer")[2]
 
 
 def test_as_json(tmp_path: Path) -> None:
@@ -108,10 +110,52 @@ def test_urls(url: str, host: str, target: str) -> None:
     assert (request.host, request.target) == (host, target)
 
 
+def test_why_no_version_is_inserted(tmp_path: Path) -> None:
+    result = thruway("explain", "GET", "/openai/v1/models", environment=ENVIRONMENT)
+    assert "and no version is inserted, because the path begins with v1\n" in result.output
+    file = tmp_path / "routes.yaml"
+    file.write_text(
+        "apiVersion: thruway.dev/v1alpha1\nkind: PassthroughRoute\nmetadata: {name: a}\n"
+        "spec: {path: /a, upstream: {url: 'https://x.example'}}\n"
+    )
+    result = thruway("explain", "GET", "/a/models", "-f", str(file))
+    assert "no version is inserted, because the route has none to insert\n" in result.output
+
+
+def test_the_demonstration_is_called_that() -> None:
+    result = thruway("explain", "GET", "/openai/models")
+    assert "/v1/models (the demonstration's made-up answers)\n" in result.output
+    assert "credential  demonstration, no key\n" in result.output
+
+
+def test_a_clients_key_that_is_thruways_does_not_pass_on() -> None:
+    environment = {"THRUWAY_API_KEY": "tw-0123456789", "THRUWAY_UPSTREAM_URL": "http://x.example"}
+    result = thruway("explain", "GET", "/openai/models", environment=environment)
+    assert "credential  none (clients send Thruway's key)\n" in result.output
+
+
+def test_a_fragment_is_told(tmp_path: Path) -> None:
+    result = thruway("explain", "GET", "/openai/m?q=/?#", environment=ENVIRONMENT)
+    assert "because     no client sends what follows a #; in the path as such" in result.output
+
+
+@pytest.mark.parametrize(("method", "sent"), [("FOO", "FOO"), ("foo", "foo"), ("get", "GET")])
+def test_methods_of_ones_own_pass(method: str, sent: str) -> None:
+    result = thruway("explain", method, "/openai_passthrough/x", environment=ENVIRONMENT)
+    assert f"upstream    {sent} https://api.openai.com/v1/x\n" in result.output
+    assert result.exit_code == 0
+
+
+def test_connect_does_not_pass() -> None:
+    result = thruway("explain", "CONNECT", "/openai_passthrough/x", environment=ENVIRONMENT)
+    assert "answer      405 connect_not_supported: " in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("FETCH", "/", []), "METHOD is not one that is passed on: give one of GET"),
+        (("A B", "/", []), "METHOD is not one that is passed on: give a word such as GET"),
+        (("", "/", []), "METHOD is not one that is passed on: give a word such as GET"),
         (("/x", "GET", []), "METHOD is not one that is passed on: first METHOD, then URL"),
         (("GET", "", []), "URL is empty"),
         (("GET", "ftp://x/", []), "URL must begin with http://, https:// or /"),

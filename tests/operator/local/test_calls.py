@@ -29,6 +29,7 @@ ENTRY: dict[str, Any] = {
     "bytes_received": 512,
     "bytes_sent": 34567,
     "upstream_host": "162.159.140.245:443",
+    "upstream_cluster": "api.openai.com:443/0123456789ab",
     "request_id": "req-1",
     "upstream_request_id": "req_abc",
     "code": None,
@@ -55,20 +56,35 @@ def test_a_call_that_the_upstream_answered() -> None:
 
 
 def test_a_call_that_thruway_answered() -> None:
-    line = entry(status=503, details="ext_proc_error", code="rule_missing", flags="UAEX")
+    line = entry(
+        status=503,
+        details="ext_proc_error",
+        code="rule_missing",
+        flags="UAEX",
+        upstream_cluster="-",
+    )
     assert "  503  upstream — (rule_missing UAEX)  " in printed(line)
     assert "upstream — (answered by Thruway)" in printed(
         entry(status=404, details="direct_response")
     )
 
 
+def test_a_call_that_failed_names_the_upstream() -> None:
+    line = entry(status=502, details="x", code="upstream_unreachable", flags="UF")
+    assert "  502  upstream api.openai.com:443 — (upstream_unreachable UF)  " in printed(line)
+    six = entry(code="x", upstream_cluster="::1:4100/0123456789ab")
+    assert "  upstream [::1]:4100 200 (x)  " in printed(six)
+    tunnel = entry(upstream_host="envoy://thruway-tunnel/x")
+    assert json.loads(printed(tunnel, json=True))["address"] is None
+
+
 def test_an_answer_that_was_cut_off_has_the_upstreams_status_and_our_code() -> None:
     details = "upstream_reset_after_response_started{protocol_error}"
     line = entry(details=details, code="upstream_cut_off", flags="UPE")
-    assert "  200  upstream 200 (upstream_cut_off UPE)  " in printed(line)
+    assert "  200  upstream api.openai.com:443 200 (upstream_cut_off UPE)  " in printed(line)
     assert json.loads(printed(line, json=True))["details"] == details
     idle = entry(details="stream_idle_timeout", code="idle_timeout", flags="SI")
-    assert "  200  upstream 200 (idle_timeout SI)  " in printed(idle)
+    assert "  200  upstream api.openai.com:443 200 (idle_timeout SI)  " in printed(idle)
 
 
 def test_a_client_that_left_has_no_status() -> None:
@@ -86,6 +102,8 @@ def test_json_has_the_same_and_the_time_in_utc() -> None:
         "route": "local/openai",
         "client": None,
         "status": 200,
+        "upstream": "api.openai.com:443",
+        "address": "162.159.140.245:443",
         "upstream_status": 200,
         "duration_ms": 1234,
         "upstream_ms": 1200,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from thruway_operator import ir
 from thruway_operator.sources.environment import (
     KEY,
+    NATIVE_KEY,
     NATIVE_URL,
     UPSTREAM_URL,
     environment_resources,
@@ -117,3 +118,14 @@ def test_any_url_is_used_or_explained(url: str) -> None:
         assert str(error).startswith("The environment variable ")  # noqa: PT017
         return
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("name", [KEY, NATIVE_KEY])
+def test_a_placeholder_is_no_key(name: str) -> None:
+    environment = {KEY: CANARY, NATIVE_URL: "http://n.example", name: "sk-canary…"}
+    with pytest.raises(SourceError) as raised:
+        environment_resources(environment, DEMONSTRATION)
+    assert str(raised.value) == (
+        f"The environment variable {name} holds no key but looks like a placeholder, because it is "
+        "not ASCII: set the real key, or unset it."
+    )

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from thruway_operator.ir import SecretValue
-from thruway_operator.sources.files import FileSource, Reading, SourceError
+from thruway_operator.sources.files import FileSource, SourceError
+from thruway_operator.sources.merging import Reading
+from thruway_operator.translate import translate
 
 CANARY = "sk-canary-4Yq"
 
@@ -274,3 +276,82 @@ def test_nothing_that_is_read_shows_a_secret(tmp_path: Path) -> None:
     shown = repr(reading) + str(reading) + repr(reading.routes)
     assert "/a" in shown
     assert CANARY not in shown
+
+
+def served(source: FileSource) -> tuple[list[str], list[str]]:
+    """Return the paths that are served, and what is told."""
+    reading = source.read(translate)
+    accepted = translate(reading.resources).config.routes
+    assert len(accepted) == len(reading.resources.routes)
+    return sorted(paths(reading)), told(reading)
+
+
+def test_what_only_translation_refuses_keeps_the_last_good_state(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(route("a") + "---\n" + route("b"))
+    source = FileSource([tmp_path], None)
+    assert served(source) == (["/a", "/b"], [])
+    wrong = route("a", "/a2") + "  upstream: {url: 'localhost:4110'}\n---\n" + route("b", "/b2")
+    write(file, wrong)
+    for _ in range(2):  # also when it is looked at again and nothing has changed
+        now, (problem,) = served(source)
+        assert now == ["/a", "/b"]
+        assert problem == (
+            f"{file}:4: route default/a: spec.upstream.url must begin with http:// or https://"
+        )
+    write(file, wrong.replace("localhost", "http://localhost"))
+    assert served(source) == (["/a2", "/b2"], [])
+
+
+def test_a_new_file_that_translation_refuses_is_not_served_by_half(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(route("a"))
+    source = FileSource([tmp_path], None)
+    served(source)
+    write(tmp_path / "z.yaml", route("z", "/a/deeper") + "---\n" + route("y"))
+    now, (problem,) = served(source)
+    assert now == ["/a"]
+    assert "path collides with /a of the older route default/a" in problem
+    # It is tried again when the other gives way, though it has not changed since.
+    write(tmp_path / "a.yaml", route("a", "/b"))
+    assert served(source) == (["/a/deeper", "/b", "/y"], [])
+
+
+def test_an_edit_takes_no_path_from_a_route_of_a_later_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(route("a"))
+    (tmp_path / "b.yaml").write_text(route("b"))
+    source = FileSource([tmp_path], None)
+    served(source)
+    write(tmp_path / "a.yaml", route("a", "/b"))
+    now, (problem,) = served(source)
+    assert now == ["/a", "/b"]
+    assert problem == (
+        f"{tmp_path / 'a.yaml'}:4: route default/a: path collides with /b of route default/b, "
+        "which is served: use another path, or other hostnames"
+    )
+    # Both change places, one after the other.
+    write(tmp_path / "b.yaml", route("b", "/a"))
+    assert served(source) == (["/a", "/b"], [])
+
+
+@pytest.mark.parametrize("edited", ["a", "b"])
+def test_an_edit_takes_no_name_from_a_route_of_another_file(tmp_path: Path, edited: str) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(route(name))
+    source = FileSource([tmp_path], None)
+    served(source)
+    write(tmp_path / f"{edited}.yaml", route({"a": "b", "b": "a"}[edited], "/new"))
+    now, (problem,) = served(source)
+    assert now == ["/a", "/b"]
+    assert problem.startswith(f"{tmp_path / edited}.yaml:3: PassthroughRoute default/")
+
+
+def test_an_edit_takes_no_name_from_a_secret_of_another_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(secret("a", "first"))
+    (tmp_path / "b.yaml").write_text(secret("b", "second"))
+    source = FileSource([tmp_path], None)
+    served(source)
+    write(tmp_path / "a.yaml", secret("b", "third"))
+    reading = source.read(translate)
+    found = {name: data["k"].reveal() for (_, name), data in reading.resources.secrets.items()}
+    assert found == {"a": "first", "b": "second"}
+    assert told(reading) == [f"{tmp_path / 'a.yaml'}: Secret b is in another file too: keep one"]

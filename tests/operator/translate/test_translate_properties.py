@@ -319,6 +319,7 @@ def test_a_rotated_secret_changes_the_secret_alone() -> None:
         ({"K": "v"}, {"K": " "}, ""),
         ({"K": " "}, {"K": "v"}, "key K of Secret s is empty"),
         ({}, {"K": "a\udce9"}, "key K of Secret s holds characters that no header can carry"),
+        ({"K": "sk-…"}, None, "key K of Secret s holds no credential but looks like a placeholder"),
         ({}, {"K": "a\x00"}, "key K of Secret s holds characters that no header can carry"),
     ],
 )  # fmt: skip

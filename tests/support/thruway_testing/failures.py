@@ -153,8 +153,6 @@ _UPSTREAM_FAILURES = (
     "the upstream's name does not resolve",
     "the upstream refuses connections",
     "the upstream's address cannot be reached",
-    "the upstream's forward proxy cannot be reached",
-    "the upstream's forward proxy refuses it",
     "the upstream takes no connection in time",
     "the upstream takes too long over TLS",
     "the upstream speaks older TLS only",
@@ -388,14 +386,6 @@ class Benches:
                 f"http://127.0.0.1:{self._enter(refusing_port())}",
             ),
             _keyed("the upstream's address cannot be reached", "http://[fe80::1]"),
-            _through(
-                _keyed("the upstream's forward proxy cannot be reached", "https://h.test"),
-                f"http://127.0.0.1:{self._enter(refusing_port())}",
-            ),
-            _through(
-                _keyed("the upstream's forward proxy refuses it", "https://h.test"),
-                self._enter(ConnectProxy({}, refuse=403)).url,
-            ),
             _keyed(
                 "the upstream takes no connection in time",
                 f"http://127.0.0.1:{self._enter(deaf_port())}",
@@ -453,11 +443,6 @@ def _keyed(name: str, url: str, **spec: Any) -> Document:
 
 def _with_tls(document: Document, **tls: Any) -> Document:
     document["spec"]["upstream"]["tls"] = tls
-    return document
-
-
-def _through(document: Document, proxy: str) -> Document:
-    document["spec"]["upstream"]["proxy"] = {"url": proxy}
     return document
 
 
