@@ -148,6 +148,7 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
         ),
         gateway=_gateway(given, Gateway),
         injector=injector(given),
+        sidecar_url=f"http://127.0.0.1:{given['inject_port']}",
         extra_authorities=given["extra_authorities"],
         proxies=_proxies(),
     )
