@@ -286,7 +286,8 @@ def _try_the_other_worker() -> core.RetryPolicy:
     )
     return core.RetryPolicy(
         retry_on="connect-failure,refused-stream,unavailable,reset",
-        num_retries=25,  # some seconds: as long as the only worker takes to come back, if it was killed
+        # Some seconds: as long as a killed worker, the only one at worst, takes to come back.
+        num_retries=25,
         retry_back_off=core.BackoffStrategy(base_interval=duration(20), max_interval=duration(200)),
         retry_host_predicate=[predicate],
         host_selection_retry_max_attempts=5,
