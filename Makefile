@@ -1,7 +1,7 @@
 # Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup up test test-node soak chaos bench bench-apply fuzz check format generate lock clean
+.PHONY: help setup up test test-node soak chaos bench bench-apply bench-sidecar fuzz check format generate lock clean
 
 # The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
 PYTHON ?=
@@ -48,6 +48,9 @@ bench: setup ## Compare a call through Thruway with one direct and one through E
 
 bench-apply: setup ## Measure from apply to the first good request, with up to 5,000 routes
 	@.venv/bin/python bench/apply.py
+
+bench-sidecar: setup ## Measure what a sidecar costs, on a real node; needs what test-node needs
+	@.venv/bin/python bench/sidecar.py
 
 fuzz: setup ## Compare 20,000 generated requests through Thruway and directly
 	@THRUWAY_FUZZ_EXAMPLES=$${THRUWAY_FUZZ_EXAMPLES:-20000} \

@@ -1,0 +1,130 @@
+"""What a sidecar costs a pod, on a real node: memory, CPU when nobody calls, delay of the start.
+
+The same pod is created with the label that asks for a sidecar and with the one that refuses it, in
+turns. Memory and CPU are the cgroups' own figures, of the sidecar's containers alone.
+
+    make bench-sidecar        # needs root, as `make test-node`
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from thruway_testing.envoy import wait_until  # noqa: E402
+from thruway_testing.kubernetes.binaries import find_programs  # noqa: E402
+from thruway_testing.node.images import ENVOY, THRUWAY, USER, Images  # noqa: E402
+from thruway_testing.node.needs import PROGRAMS, missing  # noqa: E402
+from thruway_testing.node.node import Node  # noqa: E402
+from thruway_testing.node.release import Release, client, route, upstream, values  # noqa: E402
+
+if TYPE_CHECKING:
+    from thruway_testing.kubernetes.kubectl import Kubectl
+
+ROUNDS = int(os.environ.get("THRUWAY_BENCH_ROUNDS", "5"))
+IDLE = float(os.environ.get("THRUWAY_BENCH_SECONDS", "30"))
+NAMESPACE = "bench"
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    print(line, flush=True)
+
+
+def started(kubectl: Kubectl, name: str, injected: bool) -> float:
+    """Return the seconds from a pod's creation to the start of its application."""
+    pod = client(USER, name, "import time; print('here', flush=True); time.sleep(3600)")
+    pod["metadata"]["labels"] = {"thruway.dev/inject": "true" if injected else "false"}
+    began = time.time()
+    kubectl.apply(pod)
+
+    def running() -> dict[str, Any] | None:
+        states = kubectl.get_json("pod", name)["status"].get("containerStatuses") or [{}]
+        found: dict[str, Any] | None = states[0].get("state", {}).get("running")
+        return found
+
+    wait_until(lambda: running() is not None, f"{name} runs", 120)
+    wait_until(lambda: "here" in kubectl.run("logs", name, "-c", "app").stdout, "it speaks", 30)
+    return time.time() - began
+
+
+def usage(kubectl: Kubectl, name: str) -> dict[str, tuple[float, float]]:
+    """Return MiB in use and seconds of CPU so far, by container of the sidecar."""
+    path = "/api/v1/nodes/localhost/proxy/stats/summary"
+    summary = json.loads(kubectl.run("get", "--raw", path).stdout)
+    (pod,) = (item for item in summary["pods"] if item["podRef"]["name"] == name)
+    return {
+        item["name"]: (
+            item["memory"]["workingSetBytes"] / 2**20,
+            item["cpu"]["usageCoreNanoSeconds"] / 1e9,
+        )
+        for item in pod["containers"]
+        if item["name"].startswith("thruway-") and "usageCoreNanoSeconds" in item.get("cpu", {})
+    }
+
+
+def measure(node: Node) -> None:
+    """Measure, and print a table."""
+    kubectl = node.kubectl(NAMESPACE)
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(ROUNDS):
+        for injected in (False, True):
+            name = f"{'with' if injected else 'without'}-{number}"
+            times[injected].append(started(kubectl, name, injected))
+            last = number == ROUNDS - 1 and injected
+            if not last:
+                kubectl.run("delete", "pod", name, "--grace-period=1", "--wait=true")
+    name = f"with-{ROUNDS - 1}"
+    say(f"Measuring for {IDLE:g} s what it costs while nobody calls.")
+    wait_until(lambda: len(usage(kubectl, name)) == 2, "kubelet has figures", 90)
+    began, before = dt.datetime.now(dt.UTC), usage(kubectl, name)
+    time.sleep(IDLE)
+    wait_until(lambda: usage(kubectl, name) != before, "kubelet has new figures", 60)
+    seconds, after = (dt.datetime.now(dt.UTC) - began).total_seconds(), usage(kubectl, name)
+    say(f"\n{'container':18} {'memory':>9} {'CPU, idle':>10}")
+    for container, (memory, cpu) in sorted(after.items()):
+        share = 1000 * (cpu - before[container][1]) / seconds
+        say(f"{container:18} {memory:5.0f} MiB {share:6.1f} m")
+    say(f"\n{'start of a pod':18} {'median':>9} {'min':>8} {'max':>8}")
+    for injected, found in times.items():
+        label = "with a sidecar" if injected else "without"
+        figures = (statistics.median(found), min(found), max(found))
+        say(f"{label:18} " + " ".join(f"{figure:6.1f} s" for figure in figures))
+    medians = {key: statistics.median(found) for key, found in times.items()}
+    say(f"delay_s={medians[True] - medians[False]:.1f}")
+
+
+def main() -> None:
+    """Start a node, install the chart, measure."""
+    if lacks := missing():
+        sys.exit("make bench-sidecar needs " + "; ".join(lacks))
+    programs, images = find_programs(PROGRAMS, say), Images(say)
+    images.thruway()
+    images.envoy()
+    images.user()
+    images.pause()
+    with Node(programs, images) as node:
+        for image in (THRUWAY, ENVOY, USER):
+            node.load(image)
+        kubectl = node.kubectl()
+        for namespace in ("thruway-system", "upstream", NAMESPACE):
+            kubectl.run("create", "namespace", namespace)
+        for item in upstream(USER):
+            node.kubectl("upstream").apply(item)
+        Release(node, programs["helm"]).upgrade(values())
+        for item in route(exposure="Namespace", clientAuth={"type": "None"}):
+            node.kubectl(NAMESPACE).apply(item)
+        measure(node)
+
+
+if __name__ == "__main__":
+    main()
