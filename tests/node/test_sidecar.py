@@ -113,10 +113,10 @@ for table in ("/proc/net/tcp", "/proc/net/tcp6"):
             listening.add(int(fields[1].rpartition(":")[2], 16))
 print("listening", sorted(listening))
 print("unix", sorted({{line.split()[-1] for line in open("/proc/net/unix") if "thruway" in line}}))
-seen = []
+own, seen = f"/proc/{{os.getpid()}}/", []
 for file in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"):
     try:
-        seen.append(open(file).read())
+        seen += [open(file).read()] * (not file.startswith(own))
     except OSError:
         pass
 metrics = urllib.request.urlopen("http://127.0.0.1:4001/metrics").read().decode()

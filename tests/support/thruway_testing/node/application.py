@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from thruway_testing.node.traffic import Traffic
+from thruway_testing.node.calls import Traffic
 
 T = TypeVar("T", bound=Traffic)
 
@@ -39,8 +39,9 @@ def load() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with _traffic(Traffic) as found:
         while not stop.wait(_EVERY):
-            _say(done=found.done, whole=found.whole, failures=found.failures, cut=found.cut)
-            found.failures, found.cut = [], []
+            failures, found.failures = found.failures, []
+            cut, found.cut = found.cut, []
+            _say(done=found.done, whole=found.whole, failures=failures, cut=cut)
 
 
 class _Halfway(Traffic):
