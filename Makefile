@@ -8,6 +8,8 @@ PYTHON ?=
 # More arguments: ARGS="--port 4001" for `make up`, T="-k paths" for `make test`.
 ARGS ?=
 T ?=
+# Processes that share the tests; 0: none but pytest itself, for a debugger.
+WORKERS ?= 3
 
 help: ## List what make can do
 	@echo 'Usage: make TARGET'
@@ -31,7 +33,7 @@ up: setup ## Run Thruway here: make up [ARGS="..."]
 	@exec .venv/bin/python tools/foreground.py .venv/bin/thruway up $(ARGS)
 
 test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
-	@.venv/bin/python -m pytest $(T) $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(T) $(ARGS)
 
 test-node: setup ## Run the chart on a real node; needs root and a few of Debian's packages
 	@.venv/bin/python -m pytest --timeout 600 tests/node $(T) $(ARGS)
