@@ -152,10 +152,12 @@ def test_every_right_is_used_and_none_is_missing(
             def unused() -> set[Right]:
                 return granted - _used(log, installation)[0]
 
-            # What changed while nobody told of it is asked for.
+            # What changed while nobody told of it is asked for: a list that is made after a
+            # restart, amid many changes, is ahead of kopf's hints.
             for number in range(5):
                 start_anew()
-                user.apply("first", upstream.url, path=f"/first-{number}")
+                for change in range(200):
+                    user.apply("first", upstream.url, path=f"/first-{number}-{change}")
                 user.wait_programmed("first")
                 if ("thruway.dev", "passthroughroutes", "get", "") not in unused():
                     break
@@ -169,7 +171,8 @@ def test_every_right_is_used_and_none_is_missing(
                 replica.stop()
         used, refused = _used(log, installation)
         assert granted <= used
-        assert not refused
+        # While an API server starts it knows no roles yet, and refuses what it allows later.
+        assert not refused - used
 
 
 def _used(log: Path, installation: Installation) -> tuple[set[Right], set[Right]]:
