@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from thruway_operator.cli.inject import ENVOY_IMAGE, IMAGE
+from thruway_operator.cli.main import main as root
 from thruway_operator.inject import Injected
 from thruway_operator.inject.workloads import KINDS, pod_of
 from thruway_testing.chart import CHART
@@ -205,6 +206,15 @@ def test_the_defaults_are_the_charts() -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert f"{values['image']['repository']}:{version}" == IMAGE
     assert f"{values['envoyImage']['repository']}:{values['envoyImage']['tag']}" == ENVOY_IMAGE
+
+
+def test_its_options_are_documented() -> None:
+    text = (CHART.parents[1] / "docs" / "cli.md").read_text()
+    section = text.partition("## `thruway inject")[2].partition("\n## ")[0]
+    options = [item for item in root.commands["inject"].params if item.name != "help"]
+    for option in options:
+        assert f"`{max(option.opts, key=len)}" in section or f"`{min(option.opts)}" in section
+    assert section.count("thruway-operator.thruway-system.svc:18000") == 1
 
 
 def test_it_does_what_the_injector_does(tmp_path: Path) -> None:
