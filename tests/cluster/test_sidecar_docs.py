@@ -96,6 +96,8 @@ def test_its_manifests_can_be_applied(own_control_plane: ControlPlane) -> None:
 
 
 def test_its_route_is_what_applications_are_told_of() -> None:
+    example = DOCS.parent / "examples" / "sidecar" / "route.yaml"
+    assert yaml.safe_load(BLOCKS[0]) == yaml.safe_load(example.read_text())
     parsed, problems = parse_documents(BLOCKS[0], "sidecar.md")
     assert not problems
     (placed,) = read_manifests(parsed).routes

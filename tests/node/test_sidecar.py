@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from thruway_testing.envoy import wait_until
-from thruway_testing.node.images import USER
-from thruway_testing.node.release import CHAT, client, route
+from thruway_testing.node.images import ROOT, USER
+from thruway_testing.node.release import CHAT, UPSTREAM, client, route
 from thruway_testing.openai_upstream import CANARY_KEY, NEXT_KEY
 
 if TYPE_CHECKING:
@@ -27,20 +29,34 @@ if TYPE_CHECKING:
     from thruway_testing.node.release import Release
 
 NAMESPACE = "works"
+ROUTE = "examples/sidecar/route.yaml"
 AWAY = float(os.environ.get("THRUWAY_AWAY_SECONDS", "15"))
 """For how long the operator is gone."""
 PROGRAM = ["python3", "-m", "thruway_testing.node.application"]
 
 
 @pytest.fixture(scope="module")
-def kubectl(node: Node, release: Release) -> Kubectl:
-    """kubectl in a namespace with restricted Pod Security that asks for sidecars, and a route."""
-    assert release.pods("operator")
+def kubectl(node: Node, release: Release, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """kubectl in a namespace with restricted Pod Security, once README's commands were typed."""
     found = node.kubectl(NAMESPACE)
     found.run("create", "namespace", NAMESPACE)
-    labels = ("thruway.dev/inject=enabled", "pod-security.kubernetes.io/enforce=restricted")
-    found.run("label", "namespace", NAMESPACE, *labels)
-    _apply_route(found)
+    found.run("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    folder = tmp_path_factory.mktemp("user")
+    (commands,) = re.findall(
+        r"^```sh\n(kubectl label namespace shop .*?)^```$",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert len(commands.splitlines()) == 3
+    item = yaml.safe_load((ROOT / ROUTE).read_text())
+    item["spec"]["upstream"] = {"url": UPSTREAM}  # the real one is out of reach
+    (folder / "route.yaml").write_text(yaml.safe_dump(item))
+    for shown, typed in (
+        ("sk-…", CANARY_KEY), ("shop", NAMESPACE), (ROUTE, str(folder / "route.yaml")),
+    ):  # fmt: skip
+        assert shown in commands
+        commands = commands.replace(shown, typed)
+    release.typed(commands, folder)
     return found
 
 

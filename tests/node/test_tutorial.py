@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +10,12 @@ import yaml
 
 from thruway_testing.chart import CHART
 from thruway_testing.node.images import ENVOY, ROOT, THRUWAY
-from thruway_testing.node.release import values
+from thruway_testing.node.release import UPSTREAM, values
 from thruway_testing.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from thruway_testing.node.images import Images
     from thruway_testing.node.node import Node
@@ -61,42 +58,20 @@ def test_from_nothing_to_the_first_answer(node: Node, release: Release, tmp_path
     assert len(TUTORIAL.splitlines()) <= 10
     route = yaml.safe_load((ROOT / ROUTE).read_text())
     # The real one is out of reach.
-    route["spec"]["upstream"] = {"url": "http://upstream.upstream.svc:8080"}
+    route["spec"]["upstream"] = {"url": UPSTREAM}
     (tmp_path / "route.yaml").write_text(yaml.safe_dump(route))
-    said = _typed(
+    said = release.typed(
         TUTORIAL.replace("sk-…", CANARY_KEY)
         .replace(ROUTE, str(tmp_path / "route.yaml"))
         .replace("--wait\n", "--wait --set gateway.allowPrivateUpstreams=true\n", 1),
-        node, release, tmp_path,
-    )  # fmt: skip
+        tmp_path,
+    )
     assert '"object": "list"' in said
-    said = _typed(AFTERWARDS, node, release, tmp_path)
+    said = release.typed(AFTERWARDS, tmp_path)
     assert "has been upgraded" in said
     assert "uninstalled" in said
     kept = node.kubectl("shop").get_json("ptr", "openai")
     assert kept["spec"]["path"] == route["spec"]["path"]
-
-
-def _typed(commands: str, node: Node, release: Release, folder: Path) -> str:
-    programs = folder / "bin"
-    programs.mkdir(exist_ok=True)
-    if not (programs / "helm").exists():
-        (programs / "helm").symlink_to(release.helm)
-    done = subprocess.run(
-        ["sh", "-e", "-c", commands],
-        cwd=ROOT,
-        env={
-            "KUBECONFIG": str(node.admin_kubeconfig),
-            "HOME": str(folder),
-            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{release.state()}"
-    return done.stdout
 
 
 def test_links_lead_somewhere() -> None:

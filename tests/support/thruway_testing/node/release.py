@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thruway_testing.chart import CHART, NAMESPACE, RELEASE
 from thruway_testing.envoy import wait_until
-from thruway_testing.node.images import ENVOY, THRUWAY
+from thruway_testing.node.images import ENVOY, ROOT, THRUWAY
 from thruway_testing.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from thruway_testing.node.node import Node
 
-__all__ = ["CHAT", "Release", "client", "route", "upstream", "values"]
+__all__ = ["CHAT", "UPSTREAM", "Release", "client", "route", "upstream", "values"]
 
 CHAT = """
 import openai
@@ -29,6 +30,9 @@ for chunk in stream:
 print("done")
 """
 """An application: what it has to know is in its environment."""
+
+UPSTREAM = "http://upstream.upstream.svc:8080"
+"""Where `upstream` is."""
 
 _SMALL = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
 
@@ -89,6 +93,31 @@ class Release:
         )
         if done.returncode:
             raise AssertionError(f"{done.stderr}\n{self.state()}")
+
+    def typed(self, commands: str, folder: Path) -> str:
+        """Type commands of our documentation at the repository's root; return what they print.
+
+        `folder` is the user's home.
+        """
+        programs = folder / "bin"
+        programs.mkdir(exist_ok=True)
+        if not (programs / "helm").exists():
+            (programs / "helm").symlink_to(self.helm)
+        done = subprocess.run(
+            ["sh", "-e", "-c", commands],
+            cwd=ROOT,
+            env={
+                "KUBECONFIG": str(self.node.admin_kubeconfig),
+                "HOME": str(folder),
+                "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.state()}"
+        return done.stdout
 
     def state(self) -> str:
         """Return what somebody on call would look at."""
@@ -174,7 +203,7 @@ def route(
             "spec": {
                 "path": path,
                 "provider": "openai",
-                "upstream": {"url": "http://upstream.upstream.svc:8080"},
+                "upstream": {"url": UPSTREAM},
                 "credential": {"secretKeyRef": {"name": "openai", "key": "OPENAI_API_KEY"}},
                 "clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}},
                 "exposure": "Cluster",
