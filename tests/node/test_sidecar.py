@@ -199,17 +199,16 @@ class Application:
         """Return what went wrong since so many accounts."""
         return [what for line in self.said()[since:] for what in line["failures"] + line["cut"]]
 
-    def kill(self, word: str) -> None:
-        """Kill a process of this pod, on the node."""
-        killed = 0
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                command = (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
-                group = (folder / "cgroup").read_text()
-                if word in command and self.uid.replace("-", "_") in group.replace("-", "_"):
-                    os.kill(int(folder.name), signal.SIGKILL)
-                    killed += 1
-        assert killed, word
+    def kill(self, container: str, word: str) -> None:
+        """Kill the processes of a container whose command holds a word, from the node."""
+        states = self.kubectl.get_json("pod", self.name)["status"]["initContainerStatuses"]
+        (identity,) = (item["containerID"] for item in states if item["name"] == container)
+        _, *lines = self._node.ctr("tasks", "ps", identity.rpartition("/")[2]).splitlines()
+        pids = [line.split()[0] for line in lines]
+        doomed = [pid for pid in pids if word in Path(f"/proc/{pid}/cmdline").read_text()]
+        assert doomed, (word, pids)
+        for pid in doomed:
+            os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +249,7 @@ def _change_the_route(_: Release, application: Application) -> None:
 
 
 def _kill_extproc(_: Release, application: Application) -> None:
-    application.kill("-m thruway_extproc")
+    application.kill("thruway-extproc", "extproc-0.sock")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_nothing_fails(
 
 
 def test_nothing_fails_once_envoy_is_back_after_a_kill(application: Application) -> None:
-    application.kill("envoy --config-path")
+    application.kill("thruway-envoy", "envoy")
 
     def restarts() -> list[int]:
         states = application.kubectl.get_json("pod", "busy")["status"]["initContainerStatuses"]

@@ -62,7 +62,6 @@ def shown_name(name: str) -> str:
 _HEADER = "is not a header name: use letters, digits and hyphens"
 _NAME_OF_HEADER = "is not a valid name of a header: use letters, digits and hyphens"
 _PARAMETER = "is not a valid name of a parameter: it may hold no control characters"
-_MAPPING = "must be a mapping of fields"
 
 # What a field's pattern means, in words; the field's own name picks it.
 _FORMS = {
@@ -131,6 +130,7 @@ def _sentence(kind: str, location: Location, context: Mapping[str, Any], message
     if kind == "string_type" and name in _DURATIONS:
         return _DURATION
     shape = _SHAPES.get(name)
+    mapping = "must be a mapping of fields" + (f" such as {shape}" if shape else "")
     known = {
         "missing": "is required",
         "extra_forbidden": "is not a known field: check its spelling, or remove it",
@@ -141,8 +141,8 @@ def _sentence(kind: str, location: Location, context: Mapping[str, Any], message
         "bool_type": "must be true or false",
         "list_type": f"must be a list such as [{shape}]" if shape else "must be a list",
         "dict_type": "must be a mapping",
-        "model_type": f"must be a mapping such as {shape}" if shape else _MAPPING,
-        "model_attributes_type": f"must be a mapping such as {shape}" if shape else _MAPPING,
+        "model_type": mapping,
+        "model_attributes_type": mapping,
     }
     if kind in known:
         return known[kind]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from thruway_operator.cli.shared import Unusable, say
+from thruway_operator.cli.shared import say
 
 __all__ = ["up", "without_keys"]
 
@@ -82,7 +82,8 @@ def up(  # noqa: PLR0917 - click passes them by name
     """
     if any(not key.strip(" ,") for key in api_keys):
         # As by --api-key "$UNSET": without a key everybody would be let in.
-        raise Unusable("--api-key is empty: give a key, or leave the option out", whole=True)
+        say("thruway up", "--api-key is empty, so no usable key: give one, or leave the option out")
+        sys.exit(1)
     if api_keys:
         _start_again_without(api_keys)
     from thruway_operator.local.app import UpError, UpOptions, run

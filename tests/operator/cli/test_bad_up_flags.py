@@ -169,7 +169,7 @@ def test_an_empty_client_key_does_not_open_the_door(
     monkeypatch.delattr("os.execve")  # it ends before it would replace itself, which is pytest here
     nothing = str(tmp_path / "nothing")
     for others in ([], ["--api-key", "tw-0123456789"]):
-        refused(2, "-f", nothing, *others, "--api-key", empty, names=("--api-key is empty: ",))
+        refused(1, "-f", nothing, *others, "--api-key", empty, names=("--api-key is empty, so",))
     line = refused(
         1 if "," in empty else 2, "-f", nothing, names=("THRUWAY_API_KEY", nothing),
         THRUWAY_API_KEY=empty,
