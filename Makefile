@@ -15,7 +15,7 @@ help: ## List what make can do
 	@echo 'Usage: make TARGET'
 	@while IFS= read -r line; do \
 		case "$$line" in \
-		[a-z]*:*'## '*) printf '  %-13s%s\n' "$${line%%:*}" "$${line#*'## '}" ;; \
+		[a-z]*:*'## '*) printf '  %-15s%s\n' "$${line%%:*}" "$${line#*'## '}" ;; \
 		esac; \
 	done < Makefile
 

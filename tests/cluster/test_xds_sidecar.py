@@ -116,8 +116,8 @@ class Requests:
 
     def _run(self) -> None:
         with httpx.Client(trust_env=False) as client:
-            while not self._end.is_set():
-                url = f"{self._car.url}{self._path}/models"
+            url = f"{self._car.url}{self._path}/models"
+            while not (self.answers and self._end.is_set()):
                 self.answers.append(client.get(url).status_code)
 
 

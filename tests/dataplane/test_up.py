@@ -186,7 +186,8 @@ def test_a_signal_tells_how_many_calls_it_cut(openai_upstream: OpenAIUpstream) -
         httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {CANARY_KEY}"}) as client,
         client.stream("GET", f"{up.url}/openai_passthrough/forever/{uuid.uuid4().hex}") as answer,
     ):
-        next(answer.iter_bytes())
+        events = answer.iter_bytes()  # held: a generator that is thrown away closes the connection
+        assert next(events)
         assert up.finish() == 0
         assert up.text.endswith("\nEnded; 1 call was cut.\n")
 

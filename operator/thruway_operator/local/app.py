@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thruway_operator.local.calls import parse_call
 from thruway_operator.local.console import (
     CallPrinter,
     Notice,
@@ -33,6 +32,7 @@ from thruway_operator.local.processes import (
     run_folder,
 )
 from thruway_operator.local.proxy import (
+    calls_under_way,
     envoy_command,
     extproc_command,
     until_ready,
@@ -135,7 +135,6 @@ class _Up:
         self._ready = False
         self._down_since: float | None = None
         self._admin_socket = ""
-        self._cut = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -168,9 +167,10 @@ class _Up:
             self._greet(setting, resources, translation, demonstration)
             async with self._following(feed, source):
                 await self._stop.wait()
+            cut = await calls_under_way(self._admin_socket)
             await supervisor.stop({ENVOY: 2.0})
-        calls = "1 call was" if self._cut == 1 else f"{self._cut} calls were"
-        self._notice.info(f"Ended; {calls} cut." if self._cut else "Ended.")
+        calls = "1 call was" if cut == 1 else f"{cut} calls were"
+        self._notice.info(f"Ended; {calls} cut." if cut else "Ended.")
 
     async def _resources(
         self, stack: contextlib.AsyncExitStack
@@ -287,9 +287,6 @@ class _Up:
         if self._troubles(line):
             return
         self._calls(line)
-        # At the end Envoy closes what is in flight, and calls that what clients do.
-        if self._stop.is_set() and (call := parse_call(line)) and call.code == "client_closed":
-            self._cut += 1
 
     def _log(self, name: str, line: bytes) -> None:
         text = line.decode(errors="replace").strip()

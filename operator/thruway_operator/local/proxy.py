@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import aiohttp
+from yarl import URL
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "calls_under_way",
     "envoy_command",
     "extproc_command",
     "is_ready",
@@ -87,15 +90,29 @@ def extproc_command(socket: str, log_level: str) -> list[str]:
 
 async def is_ready(admin_socket: str) -> bool:
     """Ask Envoy whether it is live: it has its routes and takes connections."""
+    return await _asked(admin_socket, "/ready") is not None
+
+
+async def calls_under_way(admin_socket: str) -> int:
+    """Ask Envoy how many calls of clients there are; 0 if it does not answer."""
+    name = "http.thruway.downstream_rq_active"
+    stats = await _asked(admin_socket, f"/stats?filter=^{name.replace('.', '%5C.')}$")
+    found = re.search(rf"^{re.escape(name)}: (\d+)$", stats or "", re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+async def _asked(admin_socket: str, path: str) -> str | None:
+    """Return Envoy's answer, None if it gives none or another than 200."""
     connector = aiohttp.UnixConnector(admin_socket)
+    url = URL(f"http://envoy{path}", encoded=True)
     try:
         async with (
             aiohttp.ClientSession(connector=connector) as session,
-            session.get("http://envoy/ready", timeout=aiohttp.ClientTimeout(2)) as answer,
+            session.get(url, timeout=aiohttp.ClientTimeout(2)) as answer,
         ):
-            return answer.status == 200
+            return await answer.text() if answer.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return False
+        return None
 
 
 async def until_ready(admin_socket: str, alive: Callable[[], bool], *, every: float = 0.02) -> bool:
