@@ -83,6 +83,10 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"certificates": {"secretName": "x"}}, "set certificates.mode to Secret"),
     ({"egressProxy": {"secretName": "x", "https": "http://p:1"}}, "use one or the other"),
     ({"podMonitor": {"enabled": True}}, "there is no gateway"),
+    ({"gateway": {"autoscaling": {"enabled": True}}}, "there is no gateway: set gateway.enabled"),
+    ({"image": {"repository": "a.example:5000/thruway:1"}}, "image.repository holds a tag"),
+    ({"egressProxy": {"https": "http://u:p@proxy:3128"}}, "name it in egressProxy.secretName"),
+    ({"injector": {"port": 4001}}, "injector.port is 4001, where sidecars serve health"),
     ({"operator": {"replicas": 0}}, "no pod that asks for a sidecar could be made"),
     (
         {"gateway": {"enabled": True}, "watchNamespaces": ["shop"]},

@@ -73,6 +73,13 @@ def test_status_shows_every_route_and_says_what_is_wrong(
     assert mine["bad"]["conditions"]["ResolvedRefs"]["reason"] == "SecretNotFound"
 
 
+def test_status_of_a_namespace_that_is_not_there(control_plane: ControlPlane) -> None:
+    result = run(control_plane, "status", "-n", "nope")
+
+    assert result.exit_code == 2
+    assert "there is no namespace nope: name one by -n" in result.output
+
+
 def test_status_of_a_route_that_no_operator_has_seen(
     control_plane: ControlPlane, namespace: str, user: User
 ) -> None:

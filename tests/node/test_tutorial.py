@@ -70,7 +70,7 @@ def test_from_nothing_to_the_first_answer(node: Node, release: Release, tmp_path
     said = release.typed(AFTERWARDS, tmp_path)
     assert "has been upgraded" in said
     assert "uninstalled" in said
-    kept = node.kubectl("shop").get_json("ptr", "openai")
+    kept = node.kubectl("shop").get_json("ptr", "openai-gateway")
     assert kept["spec"]["path"] == route["spec"]["path"]
 
 

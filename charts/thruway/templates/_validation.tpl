@@ -16,6 +16,17 @@
 {{- if and $v.injector.enabled (eq $v.injector.failurePolicy "Fail") (eq (int $v.operator.replicas) 0) -}}
 {{- fail "operator.replicas is 0 and injector.failurePolicy is Fail, so that no pod that asks for a sidecar could be made: raise the one, or set the other to Ignore" -}}
 {{- end -}}
+{{- range $name, $image := dict "image" $v.image "envoyImage" $v.envoyImage -}}
+{{- if regexMatch "[@]|:[^/]*$" $image.repository -}}
+{{- fail (printf "%s.repository holds a tag or digest: put it into %s.tag or %s.digest" $name $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if or (contains "@" $v.egressProxy.https) (contains "@" $v.egressProxy.http) -}}
+{{- fail "egressProxy.https or http holds a login, which everybody could read: put HTTPS_PROXY, HTTP_PROXY and NO_PROXY into a Secret and name it in egressProxy.secretName" -}}
+{{- end -}}
+{{- if eq (int $v.injector.port) 4001 -}}
+{{- fail "injector.port is 4001, where sidecars serve health: choose another" -}}
+{{- end -}}
 {{- $g := $v.gateway -}}
 {{- if $g.enabled -}}
 {{- if and $v.watchNamespaces (not $g.namespaces) -}}
@@ -38,6 +49,9 @@
 {{- fail "gateway.tls.certManager is set, but gateway.tls.issuerRef.name is not: name an issuer of cert-manager" -}}
 {{- end -}}
 {{- else -}}
+{{- if or $g.autoscaling.enabled $g.tls.secretName $g.tls.certManager -}}
+{{- fail "gateway.autoscaling or gateway.tls is set, but there is no gateway: set gateway.enabled, or leave them out" -}}
+{{- end -}}
 {{- if $v.podMonitor.enabled -}}
 {{- fail "podMonitor.enabled is set, but there is no gateway to read metrics from: set gateway.enabled, or leave it out" -}}
 {{- end -}}

@@ -106,6 +106,8 @@ async def _read(access: Access, namespace: str | None) -> list[RouteState]:
     async with KubeClient(access) as client:
         try:
             listed = await client.get(path)
+            if namespace and not listed.get("items"):
+                await _check_namespace(client, namespace)
         except ApiError as error:
             if error.status == 404:
                 raise StatesError(
@@ -119,6 +121,15 @@ async def _read(access: Access, namespace: str | None) -> list[RouteState]:
             raise StatesError(f"{error}: check the kubeconfig and the network") from error
     found = [_state(item) for item in listed.get("items") or ()]
     return sorted(found, key=lambda state: (state.namespace, state.name))
+
+
+async def _check_namespace(client: KubeClient, name: str) -> None:
+    """Raise StatesError if there is no such namespace; whoever may not see it is not told."""
+    try:
+        await client.get(f"/api/v1/namespaces/{name}")
+    except ApiError as error:
+        if error.status == 404:
+            raise StatesError(f"there is no namespace {name}: name one by -n") from error
 
 
 def _state(item: Mapping[str, Any]) -> RouteState:

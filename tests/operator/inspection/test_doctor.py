@@ -164,6 +164,22 @@ def test_a_namespace_without_pods() -> None:
     assert [step.name for step in diagnosis.steps if step.state == "unchecked"] == ["sidecar"]
 
 
+def test_a_namespace_that_uses_the_gateway_alone_is_told_to_label_nothing() -> None:
+    shared = d.route_object(exposure="Cluster")
+    diagnosis = diagnose(
+        d.healthy(
+            namespace_object=Answer(d.namespace_object(label=None)),
+            pods=d.listed(),
+            inside={},
+            routes=d.listed(shared),
+        )
+    )
+
+    (step,) = (step for step in diagnosis.steps if step.name == "injection")
+    assert (step.state, diagnosis.healthy) == ("unchecked", True)
+    assert "shared gateway" in step.message
+
+
 def test_pods_that_ended_are_left_out_unless_named() -> None:
     ended = with_pod(lambda pod: pod["status"].update(phase="Succeeded"))()
 

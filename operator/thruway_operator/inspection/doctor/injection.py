@@ -90,6 +90,11 @@ def _of_namespace(facts: Facts, pods: list[Object]) -> Step:
     asking = [pod for pod in pods if asks(pod) or has_sidecar(pod)]
     if asking:
         return good("injection", f"pods of namespace {facts.namespace} ask for sidecars themselves")
+    if any(item["spec"].get("exposure") == "Cluster" for item in facts.routes.items):
+        message = (
+            f"namespace {facts.namespace} asks for none; the shared gateway serves a route of it"
+        )
+        return unchecked("injection", message)
     message = f"neither namespace {facts.namespace} nor any pod in it asks for sidecars"
     return failed("injection", message, _label(facts))
 
