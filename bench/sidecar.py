@@ -1,16 +1,15 @@
 """What a sidecar costs a pod, on a real node: memory, CPU when nobody calls, delay of the start.
 
 The same pod is created with the label that asks for a sidecar and with the one that refuses it, in
-turns. Memory and CPU are the cgroups' own figures, of the sidecar's containers alone.
+turns. Memory (proportional set size) and CPU are those of the sidecar's processes.
 
     make bench-sidecar        # needs root, as `make test-node`
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -57,19 +56,19 @@ def started(kubectl: Kubectl, name: str, injected: bool) -> float:
     return time.time() - began
 
 
-def usage(kubectl: Kubectl, name: str) -> dict[str, tuple[float, float]]:
+def usage(node: Node, kubectl: Kubectl, name: str) -> dict[str, tuple[float, float]]:
     """Return MiB in use and seconds of CPU so far, by container of the sidecar."""
-    path = "/api/v1/nodes/localhost/proxy/stats/summary"
-    summary = json.loads(kubectl.run("get", "--raw", path).stdout)
-    (pod,) = (item for item in summary["pods"] if item["podRef"]["name"] == name)
-    return {
-        item["name"]: (
-            item["memory"]["workingSetBytes"] / 2**20,
-            item["cpu"]["usageCoreNanoSeconds"] / 1e9,
-        )
-        for item in pod["containers"]
-        if item["name"].startswith("thruway-") and "usageCoreNanoSeconds" in item.get("cpu", {})
-    }
+    pod = kubectl.get_json("pod", name)
+    found = {}
+    for container in ("thruway-envoy", "thruway-extproc"):
+        memory = cpu = 0.0
+        for pid in node.processes(pod, container):
+            shares = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            memory += int(re.findall(r"^Pss: +(\d+) kB", shares, re.MULTILINE)[0]) / 1024
+            times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            cpu += sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+        found[container] = memory, cpu
+    return found
 
 
 def measure(node: Node) -> None:
@@ -85,14 +84,12 @@ def measure(node: Node) -> None:
                 kubectl.run("delete", "pod", name, "--grace-period=1", "--wait=true")
     name = f"with-{ROUNDS - 1}"
     say(f"Measuring for {IDLE:g} s what it costs while nobody calls.")
-    wait_until(lambda: len(usage(kubectl, name)) == 2, "kubelet has figures", 90)
-    began, before = dt.datetime.now(dt.UTC), usage(kubectl, name)
+    before = usage(node, kubectl, name)
     time.sleep(IDLE)
-    wait_until(lambda: usage(kubectl, name) != before, "kubelet has new figures", 60)
-    seconds, after = (dt.datetime.now(dt.UTC) - began).total_seconds(), usage(kubectl, name)
+    after = usage(node, kubectl, name)
     say(f"\n{'container':18} {'memory':>9} {'CPU, idle':>10}")
     for container, (memory, cpu) in sorted(after.items()):
-        share = 1000 * (cpu - before[container][1]) / seconds
+        share = 1000 * (cpu - before[container][1]) / IDLE
         say(f"{container:18} {memory:5.0f} MiB {share:6.1f} m")
     say(f"\n{'start of a pod':18} {'median':>9} {'min':>8} {'max':>8}")
     for injected, found in times.items():

@@ -201,14 +201,11 @@ class Application:
 
     def kill(self, container: str, word: str) -> None:
         """Kill the processes of a container whose command holds a word, from the node."""
-        states = self.kubectl.get_json("pod", self.name)["status"]["initContainerStatuses"]
-        (identity,) = (item["containerID"] for item in states if item["name"] == container)
-        _, *lines = self._node.ctr("tasks", "ps", identity.rpartition("/")[2]).splitlines()
-        pids = [line.split()[0] for line in lines]
+        pids = self._node.processes(self.kubectl.get_json("pod", self.name), container)
         doomed = [pid for pid in pids if word in Path(f"/proc/{pid}/cmdline").read_text()]
         assert doomed, (word, pids)
         for pid in doomed:
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

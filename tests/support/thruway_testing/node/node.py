@@ -103,6 +103,13 @@ class Node(ControlPlane):
             self._images.save(image, archive, name or image)
             self.ctr("images", "import", str(archive))
 
+    def processes(self, pod: dict[str, Any], container: str) -> list[int]:
+        """Return the ids, on this machine, of the processes of an init container that stays."""
+        states = pod["status"]["initContainerStatuses"]
+        (identity,) = (item["containerID"] for item in states if item["name"] == container)
+        _, *lines = self.ctr("tasks", "ps", identity.rpartition("/")[2]).splitlines()
+        return [int(line.split()[0]) for line in lines]
+
     def logs(self) -> str:
         """Return the ends of what all programs logged."""
         return "\n".join(
