@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from thruway_operator.inject.names import (
+    BOOTSTRAP,
+    CA_CONFIG_MAP,
+    ENVOY,
+    EXTPROC,
+    HEALTH_PORT,
+    LABEL,
+    OFF,
+    ON,
+    OUR_CONTAINERS,
+    TOKEN_VOLUME,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -35,20 +48,15 @@ __all__ = [
     "wants",
 ]
 
-INJECT: Final = "thruway.dev/inject"
-AUTHORITY: Final = "thruway-ca"
-BOOTSTRAP, EXTPROC, ENVOY = "thruway-bootstrap", "thruway-extproc", "thruway-envoy"
-SIDECAR: Final = (BOOTSTRAP, EXTPROC, ENVOY)
+INJECT: Final = LABEL
+AUTHORITY: Final = CA_CONFIG_MAP
+SIDECAR: Final = OUR_CONTAINERS
 AUDIENCE: Final = "thruway-xds"
 """As `kube.tokens` has it, which is no pure module."""
-TOKEN_VOLUME: Final = "thruway-token"  # noqa: S105 - the name of a volume
-HEALTH_PORT: Final = 4001
 LEASE: Final = "thruway-operator"
 OPERATOR: Final = "app.kubernetes.io/name=thruway,app.kubernetes.io/component=operator"
 WEBHOOKS: Final = ".inject.thruway.dev"
 """What the names of the injector's webhooks end with."""
-
-_YES, _NO = ("true", "enabled"), ("false", "disabled")
 
 
 def labels_of(item: Object) -> Mapping[str, str]:
@@ -74,7 +82,7 @@ def namespace_of(item: Object) -> str:
 def asks(pod: Object) -> bool | None:
     """Return what a pod's own label says; None: nothing, or nothing that is known."""
     value = labels_of(pod).get(INJECT)
-    return True if value in _YES else False if value in _NO else None
+    return True if value in ON else False if value in OFF else None
 
 
 def wants(facts: Facts, pod: Object) -> bool:
