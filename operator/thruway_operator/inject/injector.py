@@ -72,13 +72,13 @@ def inject(
     manifest: Mapping[str, Any],
     namespace: Namespace,
     settings: Settings,
-    routes: Sequence[RouteFacts] = (),
+    routes: Sequence[RouteFacts] | None = (),
     *,
     asked: bool = False,
 ) -> Injected | Skipped | Refused:
     """Return the pod with its sidecar, or why it gets none.
 
-    `routes` are the namespace's. `asked`: its user wants one, whatever the namespace's label says.
+    `routes` are the namespace's; None: unknown. `asked`: its user wants one, whatever the namespace's label says.
     """
     try:
         pod = read_pod(manifest, injected=_was_injected(manifest))
@@ -148,7 +148,7 @@ def _injected(
     namespace: Namespace,
     settings: Settings,
     options: Options,
-    routes: Sequence[RouteFacts],
+    routes: Sequence[RouteFacts] | None,
 ) -> Injected:
     meshed = "istio-injection", "istio.io/rev"
     mesh = pod.in_mesh or (
@@ -186,7 +186,7 @@ def _around(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def _tell(
     namespace: Namespace,
     options: Options,
-    routes: Sequence[RouteFacts],
+    routes: Sequence[RouteFacts] | None,
     inits: Sequence[dict[str, Any]],
     mains: Sequence[dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from thruway_operator.inject.names import HEALTH_PORT, INJECTED, OFF, ON, PREFIX
+from thruway_operator.inject.names import HEALTH_PORT, INJECTED, LABEL, OFF, ON, PREFIX
 from thruway_operator.inject.settings import (
     LOG_LEVELS,
     InjectorError,
@@ -84,7 +84,9 @@ def _unknown(annotations: Mapping[str, str]) -> list[str]:
     # No refusal: it may be meant for a newer version, while this one is being replaced.
     known = {*ANNOTATIONS, INJECTED}
     return [
-        f"annotation {name[:80]} is not known and does nothing: check its spelling"
+        f"annotation {name[:80]} does nothing: it is a label, write it under metadata.labels"
+        if name == LABEL
+        else f"annotation {name[:80]} is not known and does nothing: check its spelling"
         for name in sorted(annotations)
         if name.startswith(PREFIX) and name not in known
     ]

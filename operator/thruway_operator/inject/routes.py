@@ -66,8 +66,13 @@ def facts_of(route: PassthroughRoute) -> RouteFacts:
     )
 
 
-def choose(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:
-    """Choose among the namespace's routes: the named one, or else one of provider openai."""
+def choose(namespace: str, named: str, routes: Sequence[RouteFacts] | None) -> Choice:
+    """Choose among the namespace's routes: the named one, or else one of provider openai.
+
+    None: they are not known, because nobody asked the cluster.
+    """
+    if routes is None:
+        return _assumed(namespace, named)
     if named:
         return _named(namespace, named, routes)
     fitting = [route for route in routes if route.provider == "openai" and route.answers_locally]
@@ -88,6 +93,17 @@ def choose(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:
         f"namespace {namespace} has {len(fitting)} PassthroughRoutes of provider openai: "
         f"{chosen.name} was chosen; name one by annotation thruway.dev/route",
     )
+
+
+def _assumed(namespace: str, named: str) -> Choice:
+    path = f"{_USUAL}{_USUAL_VERSION}"
+    missing = (
+        f"PassthroughRoute {namespace}/{named[:80]} is not among the files"
+        if named
+        else f"the files hold no PassthroughRoute of namespace {namespace}"
+    )
+    warning = f"{missing}: {path} is assumed; if its path is another, give its file, too, by -f"
+    return Choice(path, (warning,))
 
 
 def _named(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:

@@ -116,7 +116,7 @@ class _Maker:
         outcome = self._outcome
         outcome.pods += 1
         namespace = _namespace(data) or self._namespace
-        routes = self._routes.get(namespace, [])
+        routes = self._routes.get(namespace)  # files do not say what else the cluster has
         found = inject(pod, Namespace(namespace), self._settings, routes, asked=True)
         where = f"{document.file}:{document.line(place)}: {_named(data)}"
         if isinstance(found, Refused):

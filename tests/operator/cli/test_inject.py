@@ -109,7 +109,11 @@ def test_routes_beside_them(tmp_path: Path) -> None:
     elsewhere = {**route, "metadata": {"name": "ai", "namespace": "other"}}
     code, _, err = run(tmp_path, elsewhere, maker("v1", "Pod"), options=("-n", "shop"))
     assert code == 0
-    assert "namespace shop has no PassthroughRoute of provider openai yet" in err
+    assert "the files hold no PassthroughRoute of namespace shop: /openai_passthrough/v1 is" in err
+    named = {**POD, "metadata": {"annotations": {"thruway.dev/route": "ai"}}}
+    code, _, err = run(tmp_path, maker("v1", "Pod", named), options=("-n", "shop"))
+    assert code == 0
+    assert "PassthroughRoute shop/ai is not among the files: /openai_passthrough/v1 is" in err
 
 
 def test_its_own_output_is_final(tmp_path: Path) -> None:

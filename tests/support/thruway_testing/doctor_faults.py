@@ -50,6 +50,12 @@ def bare(**metadata: Any) -> Callable[[], dict[str, Any]]:
     return changed
 
 
+def annotated(item: d.Object) -> d.Object:
+    """Write what has to be a label as an annotation."""
+    item["metadata"]["annotations"] = {"thruway.dev/inject": "enabled"}
+    return item
+
+
 def init(pod: d.Object, name: str) -> d.Object:
     return next(item for item in pod["spec"]["initContainers"] if item["name"] == name)
 
@@ -242,6 +248,20 @@ FAULTS = [
         "injection",
         "label thruway.dev/inject of pod web is on",
         'set it to "true" or "false"',
+    ),
+    Fault(
+        "label-as-annotation",
+        lambda: {"namespace_object": Answer(annotated(d.namespace_object(label=None)))},
+        "injection",
+        "thruway.dev/inject is an annotation of namespace shop",
+        "kubectl label namespace shop thruway.dev/inject=enabled",
+    ),
+    Fault(
+        "pod-label-as-annotation",
+        with_pod(annotated),
+        "injection",
+        "thruway.dev/inject is an annotation of pod web",
+        "move it to metadata.labels",
     ),
     Fault(
         "pod-label-missing",

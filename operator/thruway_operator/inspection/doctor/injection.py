@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.inspection.doctor.conventions import (
     INJECT,
+    annotations_of,
     asks,
     examined,
     has_sidecar,
@@ -59,8 +60,15 @@ def _misspelt(facts: Facts, pods: list[Object]) -> Step | None:
         remedy = f"kubectl label --overwrite namespace {facts.namespace} {INJECT}=enabled"
         message = f"label {INJECT} of namespace {facts.namespace} is {value}, which means nothing"
         return failed("injection", message, remedy)
+    if value is None and INJECT in annotations_of(facts.namespace_object.value):
+        message = f"{INJECT} is an annotation of namespace {facts.namespace}, and has to be a label"
+        return failed("injection", message, _label(facts))
     for pod in pods:
         value = labels_of(pod).get(INJECT)
+        if value is None and INJECT in annotations_of(pod):
+            message = f"{INJECT} is an annotation of pod {name_of(pod)}, and has to be a label"
+            remedy = f"move it to metadata.labels of its template, and {restart(pod)}"
+            return failed("injection", message, remedy)
         if value is not None and asks(pod) is None:
             message = f"label {INJECT} of pod {name_of(pod)} is {value}, which means nothing"
             remedy = 'set it to "true" or "false" in the template of the pod'
