@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -120,6 +120,57 @@ def test_check_says_what_would_happen(
     assert {item["metadata"]["name"] for item in routes(user)} == {"older"}  # nothing was written
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"clientAuth": {"type": "APIKey"}}, "error: spec.clientAuth: of type APIKey needs"),
+        ({"exposure": "Cluster"}, "error: spec.clientAuth: exposure Cluster lets every pod"),
+        ({"timeouts": {"connect": "0s"}}, "error: spec.timeouts.connect: may not be 0s"),
+    ],
+)
+def test_check_says_a_mistake_once_though_the_cluster_sees_it_too(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    file = write(tmp_path, namespace, route("a", "https://api.example.com", **more))
+
+    result = run(control_plane, "check", "--cluster", "-f", file)
+
+    assert said in result.output
+    assert result.output.endswith("1 route, 1 error, 0 warnings\n")
+
+
+def test_check_says_what_the_api_server_alone_refuses(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    twice = {"hostnames": ["a.example", "a.example"]}
+    file = write(tmp_path, namespace, route("a", "https://api.example.com", **twice))
+
+    result = run(control_plane, "check", "--cluster", "-f", file)
+
+    assert result.exit_code == 1
+    assert "error: spec: is refused by the API server: " in result.output
+    assert "1 error" in result.output
+
+
+def test_check_puts_routes_without_a_namespace_where_it_is_told(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    item = route("a", "https://api.example.com")
+    file = tmp_path / "route.yaml"
+    file.write_text(yaml.safe_dump(item))
+    command = ("check", "--cluster", "-f", str(file))
+
+    assert run(control_plane, *command, "-n", namespace).exit_code == 0
+    elsewhere = run(control_plane, *command, "-n", "nope")
+    assert elsewhere.exit_code == 1
+    assert "error: metadata.namespace: namespace nope is not there: create it" in elsewhere.output
+    for wrong in ("../x", "Shop", ""):
+        assert run(control_plane, *command, "-n", wrong).exit_code == 2
+    alone = thruway("check", "-f", str(file), "-n", namespace)
+    assert alone.exit_code == 2
+    assert "-n needs --cluster" in alone.output
+
+
 def routes(user: User) -> list[dict[str, dict[str, str]]]:
     found: list[dict[str, dict[str, str]]] = user.api.get(
         f"/apis/thruway.dev/v1alpha1/namespaces/{user.namespace}/passthroughroutes"
@@ -191,7 +242,7 @@ def test_a_cluster_that_cannot_be_asked_is_said_in_a_sentence(
     )
     result = thruway(*command, "--kubeconfig", str(away))
     assert result.exit_code == 2
-    assert "cannot be reached" in result.output
+    assert "cannot be reached: Connection refused: check the kubeconfig" in result.output
     assert len(result.output.splitlines()) == 1
     missing = thruway(*command, "--kubeconfig", str(away), "--context", "b")
     assert missing.exit_code == 2

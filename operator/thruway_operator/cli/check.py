@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -11,10 +12,13 @@ from thruway_operator.cli.shared import (
     Unusable,
     accessed,
     as_json,
+    check_name,
     cluster_options,
     echo,
     input_options,
     loaded,
+    namespace_option,
+    output_option,
 )
 
 if TYPE_CHECKING:
@@ -22,24 +26,21 @@ if TYPE_CHECKING:
 
     from thruway_operator.inspection.findings import Finding
     from thruway_operator.inspection.loading import Input
+    from thruway_operator.kube import Access
 
 __all__ = ["check"]
 
 
 @click.command()
 @input_options
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="How findings are printed.",
-)
+@output_option("findings are")
 @click.option(
     "--cluster",
     is_flag=True,
     help="Also ask the cluster what would happen if the routes were applied; nothing is written.",
+)
+@namespace_option(
+    "With --cluster: where a route without a namespace would go.  [default: the kubeconfig's]"
 )
 @cluster_options
 def check(  # noqa: PLR0917 - click passes them by name
@@ -47,6 +48,7 @@ def check(  # noqa: PLR0917 - click passes them by name
     port: int,
     output: str,
     cluster: bool,
+    namespace: str | None,
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
@@ -68,8 +70,15 @@ def check(  # noqa: PLR0917 - click passes them by name
 
     if cluster and not files:
         raise Unusable("--cluster needs -f: name the files that would be applied")
+    if namespace is not None and not cluster:
+        raise Unusable("-n needs --cluster: without it no namespace is asked")
+    check_name("-n", namespace)
     given = loaded(files, port)
-    report = run(given, in_cluster=_in_cluster(given, kubeconfig, context) if cluster else None)
+    in_cluster = None
+    if cluster:
+        access = accessed(kubeconfig, context)
+        in_cluster = _in_cluster(given, replace(access, namespace=namespace or access.namespace))
+    report = run(given, in_cluster=in_cluster)
     secrets = given.secrets()
     if output == "json":
         as_json(report.data(), secrets)
@@ -81,10 +90,10 @@ def check(  # noqa: PLR0917 - click passes them by name
     sys.exit(1 if report.count("error") else 0)
 
 
-def _in_cluster(given: Input, kubeconfig: str | None, context: str | None) -> list[Finding]:
+def _in_cluster(given: Input, access: Access) -> list[Finding]:
     from thruway_operator.inspection.incluster import ClusterError, check_in_cluster
 
     try:
-        return check_in_cluster(given, accessed(kubeconfig, context))
+        return check_in_cluster(given, access)
     except ClusterError as error:
         raise Unusable(str(error), whole=True) from None

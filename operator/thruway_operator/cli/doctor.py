@@ -6,22 +6,23 @@ import sys
 
 import click
 
-from thruway_operator.cli.shared import Unusable, accessed, as_json, cluster_options
+from thruway_operator.cli.shared import (
+    Unusable,
+    accessed,
+    as_json,
+    check_name,
+    cluster_options,
+    namespace_option,
+    output_option,
+)
 
 __all__ = ["doctor"]
 
 
 @click.command()
 @click.argument("pod", required=False)
-@click.option("-n", "--namespace", help="The namespace to look at.  [default: the kubeconfig's]")
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="How the steps are printed.",
-)
+@namespace_option("The namespace to look at.  [default: the kubeconfig's]")
+@output_option("the steps are")
 @cluster_options
 def doctor(
     pod: str | None,
@@ -47,8 +48,8 @@ def doctor(
     from thruway_operator.local.console import wants_color
 
     access = accessed(kubeconfig, context)
-    _check_name("POD", pod)
-    _check_name("-n", namespace)
+    check_name("POD", pod)
+    check_name("-n", namespace)
     try:
         diagnosis = diagnose(gather(access, namespace, pod))
     except UnknownError as error:
@@ -61,11 +62,3 @@ def doctor(
             click.echo(step.text(color=color))
         click.echo(diagnosis.summary())
     sys.exit(0 if diagnosis.healthy else 1)
-
-
-def _check_name(argument: str, value: str | None) -> None:
-    """Refuse what is no name of an object: it would become a part of a URL."""
-    import re
-
-    if value is not None and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", value):
-        raise Unusable(f"{argument} is not the name of an object: give it as kubectl prints it")

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from thruway_operator.cli.shared import Unusable, as_json, echo, input_options, loaded, say
+from thruway_operator.cli.shared import (
+    Unusable,
+    as_json,
+    echo,
+    input_options,
+    loaded,
+    output_option,
+    say,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,14 +35,7 @@ __all__ = ["explain"]
     metavar="'NAME: VALUE'",
     help="Header of the client's; may be given several times.",
 )
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="How it is printed.",
-)
+@output_option("it is")
 def explain(  # noqa: PLR0917 - click passes them by name
     method: str,
     url: str,

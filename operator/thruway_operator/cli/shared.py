@@ -22,13 +22,17 @@ __all__ = [
     "Unusable",
     "accessed",
     "as_json",
+    "check_name",
     "cluster_options",
     "echo",
     "input_options",
     "loaded",
+    "namespace_option",
+    "output_option",
     "say",
 ]
 
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LONG_WORD = re.compile(r"\S{200,}")
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -79,6 +83,29 @@ def cluster_options(function: F) -> F:
     )
     context = click.option("--context", help="The kubeconfig's context to use.")
     return kubeconfig(context(function))
+
+
+def output_option(what: str) -> Callable[[F], F]:
+    """Add `-o`, text or JSON; `what` says how what is printed."""
+    return click.option(
+        "-o",
+        "--output",
+        default="text",
+        show_default=True,
+        type=click.Choice(["text", "json"]),
+        help=f"How {what} printed.",
+    )
+
+
+def namespace_option(what: str) -> Callable[[F], F]:
+    """Add `-n`, which `check_name` has yet to look at."""
+    return click.option("-n", "--namespace", help=what)
+
+
+def check_name(argument: str, value: str | None) -> None:
+    """Refuse what is no name of an object: it would become a part of a URL."""
+    if value is not None and not _NAME.fullmatch(value):
+        raise Unusable(f"{argument} is not the name of an object: give it as kubectl prints it")
 
 
 def accessed(kubeconfig: str | None, context: str | None) -> Access:

@@ -6,21 +6,22 @@ import sys
 
 import click
 
-from thruway_operator.cli.shared import Unusable, accessed, as_json, cluster_options
+from thruway_operator.cli.shared import (
+    Unusable,
+    accessed,
+    as_json,
+    check_name,
+    cluster_options,
+    namespace_option,
+    output_option,
+)
 
 __all__ = ["status"]
 
 
 @click.command()
-@click.option("-n", "--namespace", help="Only this namespace's routes.  [default: all]")
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="How the routes are printed.",
-)
+@namespace_option("Only this namespace's routes.  [default: all]")
+@output_option("the routes are")
 @cluster_options
 def status(namespace: str | None, output: str, kubeconfig: str | None, context: str | None) -> None:
     """Show every route of the cluster that kubectl would use, and what became of it.
@@ -35,6 +36,7 @@ def status(namespace: str | None, output: str, kubeconfig: str | None, context: 
     """
     from thruway_operator.inspection.states import StatesError, read_states, table
 
+    check_name("-n", namespace)
     try:
         states = read_states(accessed(kubeconfig, context), namespace)
     except StatesError as error:

@@ -78,7 +78,8 @@ def inject(
 ) -> Injected | Skipped | Refused:
     """Return the pod with its sidecar, or why it gets none.
 
-    `routes` are the namespace's; None: unknown. `asked`: its user wants one, whatever the namespace's label says.
+    `routes` are the namespace's; None: they are not known. `asked`: its user wants a sidecar,
+    whatever the namespace's label says.
     """
     try:
         pod = read_pod(manifest, injected=_was_injected(manifest))

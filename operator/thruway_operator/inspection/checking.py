@@ -29,16 +29,26 @@ def check(given: Input, *, in_cluster: Sequence[Finding] | None = None) -> Repor
     `in_cluster`: what a cluster says; then the environment of this machine does not matter.
     """
     odd = _odd(given, here=in_cluster is None)
+    refused = list(refusals(given))
     findings = [
         *_unread(given),
-        *refusals(given),
+        *refused,
         *_rejected(given),
         *odd,
-        *(in_cluster or ()),
+        *(finding for finding in in_cluster or () if not _is_said(finding, refused)),
     ]
     order = {finding.file: place for place, finding in enumerate(findings)}
     findings.sort(key=lambda finding: (order[finding.file], finding.line))
     return Report.of(len(given.served.routes), findings)
+
+
+def _is_said(finding: Finding, refused: Sequence[Finding]) -> bool:
+    """Tell whether translation has refused the same: a rule of the CRD may blame what is around."""
+    return finding.severity == "error" and any(
+        other.route == finding.route
+        and (other.field == finding.field or other.field.startswith(f"{finding.field}."))
+        for other in refused
+    )
 
 
 def _unread(given: Input) -> Iterator[Finding]:

@@ -186,6 +186,7 @@ class _Look:
             field = str(cause.get("field", "")).removeprefix("<nil>")
             # "Invalid value: …:" repeats the value, which may be a key in the wrong place.
             message = str(cause.get("message", "")).rpartition('": ')[2]
+            message = message.removeprefix("Invalid value: ")
             self._add("error", route.id, field, f"is refused by the API server: {message}")
         if not causes:
             self._add("error", route.id, "spec", f"is refused by the API server: {error}")

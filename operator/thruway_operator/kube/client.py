@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import socket
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -197,7 +200,14 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 def _why(error: Exception) -> str:
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    text = (str(cause).splitlines() or [""])[0] or type(error).__name__
+    if isinstance(cause, TimeoutError):
+        text = "no answer in time"
+    elif isinstance(cause, socket.gaierror):
+        text = cause.strerror or str(cause)
+    elif isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        text = os.strerror(cause.errno)  # asyncio's own is "Connect call failed" for all of them
+    else:
+        text = (str(cause).splitlines() or [""])[0] or type(error).__name__
     return f"cannot be reached: {text}"
 
 
