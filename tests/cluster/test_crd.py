@@ -216,7 +216,15 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"path": "/a", "provider": "openai", "timeouts": {"connect": "soon"}},
-        "spec.timeouts.connect", "should match",
+        "spec.timeouts.connect", "must be a duration such as 5s, 1m30s or 250ms; 0s means no limit",
+    ),
+    (
+        {"path": "a", "provider": "openai"},
+        "spec.path", "must be one or more whole segments such as /openai_passthrough",
+    ),
+    (
+        {"path": "/a", "provider": "openai", "hostnames": ["A:1"]},
+        "spec.hostnames[0]", "must be a lower-case host name without port",
     ),
 ]  # fmt: skip
 

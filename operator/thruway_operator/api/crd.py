@@ -1,8 +1,9 @@
 """The CustomResourceDefinition of `PassthroughRoute`, made from the model.
 
 pydantic's JSON schema is no structural schema: references, unions with null and
-`additionalProperties: false` are taken out. What patterns cannot say is said by CEL rules, which
-the API server evaluates; their estimated cost is bounded because every list and text has a limit.
+`additionalProperties: false` are taken out. Patterns, and what patterns cannot say, are CEL rules
+with a sentence each, which the API server evaluates; their estimated cost is bounded because every
+list and text has a limit.
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from thruway_operator.api.problems import form
 from thruway_operator.api.route import API_VERSION, KIND, PassthroughRouteSpec
 from thruway_operator.api.rules import RULES, Rule
 
@@ -125,7 +127,20 @@ def _root() -> Schema:
 def _spec() -> Schema:
     schema = PassthroughRouteSpec.model_json_schema(by_alias=True)
     spec = _structural(schema, schema.get("$defs", {}), PassthroughRouteSpec.__name__)
+    _put_patterns_into_words(spec, ())
     return {**spec, "description": "What the user asks for."}
+
+
+def _put_patterns_into_words(schema: Schema, location: tuple[str, ...]) -> None:
+    # A `pattern` that does not match is shown to users as it is; a rule says what it means.
+    pattern = schema.pop("pattern", "")
+    if pattern:
+        rule = Rule(f'self.matches(r"{pattern}")', form(location))
+        _add_rules(schema, (rule,), first=True)
+    for name, part in schema.get("properties", {}).items():
+        _put_patterns_into_words(part, (*location, name))
+    if "items" in schema:
+        _put_patterns_into_words(schema["items"], location)
 
 
 def _structural(schema: Schema, models: Schema, model: str) -> Schema:
@@ -174,10 +189,11 @@ def _object(result: Schema, models: Schema, model: str) -> None:
         result["required"] = sorted({*result.get("required", []), *_REQUIRED[model]})
 
 
-def _add_rules(schema: Schema, rules: tuple[Rule, ...]) -> None:
+def _add_rules(schema: Schema, rules: tuple[Rule, ...], *, first: bool = False) -> None:
     if rules:
         known = schema.get("x-kubernetes-validations", [])
-        schema["x-kubernetes-validations"] = [*known, *(rule.schema() for rule in rules)]
+        added = [rule.schema() for rule in rules]
+        schema["x-kubernetes-validations"] = [*added, *known] if first else [*known, *added]
 
 
 def _list_type(model: str, name: str, field: Schema) -> Schema:

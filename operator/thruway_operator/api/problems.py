@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-__all__ = ["Problem", "field_name", "problems", "shown_name"]
+__all__ = ["Problem", "field_name", "form", "problems", "shown_name"]
 
 Location = tuple[str | int, ...]
 
@@ -111,22 +111,30 @@ def problems(error: ValidationError, prefix: Location = ()) -> list[Problem]:
     ]
 
 
-def _form(name: str, location: Location) -> str:
-    """Return what a text has to look like; names of headers and parameters are not like others."""
+def form(location: Location) -> str:
+    """Return what the text at a place has to look like, where it has a pattern, in words.
+
+    Names of headers and parameters are not like others.
+    """
+    name = _name(location)
     if name in ("name", "remove") and "headers" in location:
         return _NAME_OF_HEADER
     if name in ("name", "remove") and "query" in location:
         return _PARAMETER
-    form = _FORMS.get(name, "has the wrong form")
+    words = _FORMS.get(name, "has the wrong form")
     if name == "path" and "overrides" in location:
-        form = form.replace("/openai_passthrough", "/v1/responses")
-    return form
+        words = words.replace("/openai_passthrough", "/v1/responses")
+    return words
+
+
+def _name(location: Location) -> str:
+    return next((part for part in reversed(location) if isinstance(part, str)), "")
 
 
 def _sentence(kind: str, location: Location, context: Mapping[str, Any], message: str) -> str:
-    name = next((part for part in reversed(location) if isinstance(part, str)), "")
+    name = _name(location)
     if kind == "string_pattern_mismatch":
-        return _form(name, location)
+        return form(location)
     if kind == "string_type" and name in _DURATIONS:
         return _DURATION
     shape = _SHAPES.get(name)

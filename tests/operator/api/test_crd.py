@@ -15,6 +15,7 @@ from thruway_operator.api import route
 from thruway_operator.api.crd import crd
 from thruway_operator.api.route import PassthroughRouteSpec
 from thruway_operator.api.rules import RULES
+from thruway_testing.bad_input import rules_of
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "charts" / "thruway" / "files" / "crds" / "passthroughroutes.yaml"
@@ -90,15 +91,19 @@ def test_everything_is_described() -> None:
     assert silent == []
 
 
-def test_patterns_are_those_of_re2() -> None:
-    """RE2 knows no lookaround and no backreferences."""
-    patterns = [schema["pattern"] for _, schema in EVERY if "pattern" in schema]
-    rules = [rule["rule"] for _, s in EVERY for rule in s.get("x-kubernetes-validations", ())]
-    assert patterns
-    assert [text for text in patterns + rules if re.search(r"\(\?[=!<]|\\[1-9]", text)] == []
-    assert [pattern for pattern in patterns if not re.fullmatch(r"\^.*\$", pattern)] == []
+def test_patterns_are_those_of_re2_and_come_with_words() -> None:
+    """RE2 knows no lookaround and no backreferences; users are not shown a pattern alone."""
+    spec = list(places(SPEC))
+    assert [place for place, schema in spec if "pattern" in schema] == []
+    rules = [rule for _, schema in spec for rule in rules_of(schema)]
+    found = [re.fullmatch(r'self\.matches\(r"(\^[^"]*\$)"\)', rule["rule"]) for rule in rules]
+    patterns = [match[1] for match in found if match]
+    assert len(patterns) > 20
+    texts = patterns + [rule["rule"] for rule in rules]
+    assert [text for text in texts if re.search(r"\(\?[=!<]|\\[1-9]", text)] == []
     for pattern in patterns:
         re.compile(pattern)
+    assert [rule for rule in rules if "wrong form" in rule["message"]] == []
 
 
 def test_lists_say_how_they_are_merged() -> None:

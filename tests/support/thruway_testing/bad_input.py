@@ -22,6 +22,7 @@ __all__ = [
     "changed",
     "name_of",
     "out_of_range",
+    "rules_of",
     "value_at",
 ]
 
@@ -97,11 +98,17 @@ def changed(place: Steps, change: Callable[[Any], Any]) -> dict[str, Any]:
     return spec
 
 
+def rules_of(schema: dict[str, Any]) -> list[dict[str, str]]:
+    """Return its CEL rules."""
+    return list(schema.get("x-kubernetes-validations", ()))
+
+
 def out_of_range(place: Steps, schema: dict[str, Any]) -> list[Any]:
     """Return what is too long, too large or not one of those listed; a key in its place."""
     if schema["type"] == "string":
         wrong: list[Any] = ["x" * (schema["maxLength"] + 1), "x" * 100_000]
-        return [*wrong, CANARY + "\n" + WEIRD] if "enum" in schema or "pattern" in schema else wrong
+        ruled = any(item["rule"].startswith('self.matches(r"^') for item in rules_of(schema))
+        return [*wrong, CANARY + "\n" + WEIRD] if "enum" in schema or ruled else wrong
     if schema["type"] == "integer":
         return [schema["minimum"] - 1, schema["maximum"] + 1, 10**30]
     if schema["type"] == "array":
