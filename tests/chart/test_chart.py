@@ -110,6 +110,18 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
         "minReplicas (3) is more than maxReplicas (2)",
     ),
     ({"gateway": {"enabled": True, "tls": {"certManager": True}}}, "gateway.tls.issuerRef.name"),
+    (
+        {"injector": {"envoy": {"resources": {"limits": {"storage": "1Gi"}}}}},
+        "injector.envoy.resources.limits.storage is nothing that sidecars can have",
+    ),
+    (
+        {"injector": {"extproc": {"resources": {"requests": {"memory": "12Mb"}}}}},
+        "injector.extproc.resources.requests.memory is no quantity of memory: write one such as",
+    ),
+    (
+        {"gateway": {"enabled": True, "namespaceSelector": "thruway.dev/gateway:allowed"}},
+        "gateway.namespaceSelector is no label selector: write one such as",
+    ),
 ]
 
 
@@ -123,6 +135,20 @@ def test_contradictions_are_refused(values: dict[str, Any], sentence: str) -> No
 def test_every_contradiction_is_tried() -> None:
     text = (CHART / "templates" / "_validation.tpl").read_text()
     assert text.count("fail ") == len(CONTRADICTIONS)
+
+
+@pytest.mark.parametrize("cpu", [1, 0.25, "100m", "1.5"])
+@pytest.mark.parametrize("memory", [134217728, "128Mi", "0.5G", "64k"])
+def test_quantities_are_as_kubernetes_has_them(cpu: object, memory: object) -> None:
+    resources = {"requests": {"cpu": cpu}, "limits": {"memory": memory, "cpu": None}}
+    assert render({"injector": {"envoy": {"resources": resources}}})
+
+
+@pytest.mark.parametrize(
+    "selector", ["a=b", "a==b,c!=d", "!a", "a.example/b in (c, d),e notin (f)", "a", "a = b , !c"]
+)
+def test_selectors_are_as_kubectl_has_them(selector: str) -> None:
+    assert render({"gateway": {"enabled": True, "namespaceSelector": selector}})
 
 
 def _pods(values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -27,8 +27,28 @@
 {{- if eq (int $v.injector.port) 4001 -}}
 {{- fail "injector.port is 4001, where sidecars serve health: choose another" -}}
 {{- end -}}
+{{- range $part := list "envoy" "extproc" -}}
+{{- range $bounds, $quantities := (index $v.injector $part).resources -}}
+{{- range $kind, $quantity := $quantities -}}
+{{- $place := printf "injector.%s.resources.%s.%s" $part $bounds $kind -}}
+{{- $text := $quantity | toJson | trimAll "\"" -}}
+{{- $forms := dict "cpu" "m?" "memory" "([kMGTPE]|[KMGTPE]i)?" -}}
+{{- if not (and (has $bounds (list "requests" "limits")) (hasKey $forms $kind)) -}}
+{{- fail (printf "%s is nothing that sidecars can have: give cpu and memory in requests and limits" $place) -}}
+{{- end -}}
+{{- if not (or (kindIs "invalid" $quantity) (regexMatch (printf "^[0-9]{1,15}([.][0-9]{1,9})?%s$" (index $forms $kind)) $text)) -}}
+{{- fail (printf "%s is no quantity of %s: write one such as %s" $place $kind (ternary "200m or 1.5" "128Mi or 1Gi" (eq $kind "cpu"))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $g := $v.gateway -}}
 {{- if $g.enabled -}}
+{{- $label := "[A-Za-z0-9./_-]+" -}}
+{{- $one := printf "(!?%s|%s *(=|==|!=) *%s|%s +(in|notin) +[(] *%s *(, *%s *)*[)])" $label $label $label $label $label $label -}}
+{{- if not (regexMatch (printf "^ *%s *(, *%s *)*$" $one $one) $g.namespaceSelector) -}}
+{{- fail "gateway.namespaceSelector is no label selector: write one such as thruway.dev/gateway=allowed, as kubectl get -l takes it" -}}
+{{- end -}}
 {{- if and $v.watchNamespaces (not $g.namespaces) -}}
 {{- fail "watchNamespaces is set, so the operator may not read the labels of namespaces: name those whose routes the gateway takes in gateway.namespaces" -}}
 {{- end -}}

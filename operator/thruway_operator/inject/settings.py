@@ -100,6 +100,8 @@ def read_resources(data: object, part: str) -> Resources:
         if not isinstance(values, dict) or not values.keys() <= {"cpu", "memory"}:
             raise wrong
         for kind, value in values.items():
+            if value is None:  # how Helm's users take a default away
+                continue
             what = f"{kind} in {bounds} of {part}"
             found[f"{kind}_{bounds.removesuffix('s')}"] = check_quantity(kind, str(value), what)
     return Resources(**found)

@@ -37,7 +37,9 @@ def test_what_the_chart_says() -> None:
             "port": 4100,
             "logLevel": "info",
             "drain": {"atMostSeconds": 60},
-            "envoy": {"resources": {"requests": {"cpu": 1}, "limits": {"memory": None}}},
+            "envoy": {
+                "resources": {"requests": {"cpu": 1}, "limits": dict.fromkeys(("cpu", "memory"))}
+            },
         },
     }
     deployment = next(
