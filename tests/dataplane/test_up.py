@@ -227,6 +227,16 @@ def test_a_call_is_one_line_without_query_values(demonstration: ThruwayUp) -> No
     assert "sk-" not in demonstration.output
 
 
+def test_metrics_know_an_upstream_by_its_whole_name(demonstration: ThruwayUp) -> None:
+    assert httpx.get(f"{demonstration.url}/openai_passthrough/v1/models").status_code == 200
+    found = re.findall(
+        r'^envoy_cluster_upstream_rq_total\{envoy_cluster_name="(.+)"\} 1$',
+        demonstration.admin("/stats/prometheus"),
+        re.MULTILINE,
+    )
+    assert any(re.fullmatch(r"127_0_0_1_[0-9]+/[0-9a-f]{12}", name) for name in found), found
+
+
 def test_a_port_in_use_is_said_with_the_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

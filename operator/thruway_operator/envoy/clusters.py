@@ -144,6 +144,9 @@ def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
 def _cluster(name: str, connect_timeout: int, options: http.HttpProtocolOptions) -> cluster.Cluster:
     message = cluster.Cluster(
         name=name,
+        # Envoy takes what is before the first dot for the cluster's name in Prometheus' format, and
+        # what follows for a part of the metric's.
+        alt_stat_name=name.replace(".", "_"),
         connect_timeout=duration(connect_timeout),
         typed_extension_protocol_options={
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any_of(options)

@@ -252,7 +252,7 @@ def test_env_left_alone_or_from_elsewhere() -> None:
 
 def test_metrics_of_clusters_with_and_without_dots() -> None:
     lines = [
-        'envoy_cluster_invalid_443_3b60f9013751_update_failure{envoy_cluster_name="no-host"} 1',
+        'envoy_cluster_update_failure{envoy_cluster_name="no-host_invalid_443/3b60f9013751"} 1',
         'envoy_cluster_ssl_fail_verify_error{envoy_cluster_name="localhost_1/270e07d6fd33"} 2',
         'envoy_cluster_upstream_cx_total{envoy_cluster_name="thruway-xds"} 1',
         "envoy_server_live{} 1",

@@ -93,8 +93,7 @@ def metrics(*lines: str, without: str = "") -> Callable[[], dict[str, Any]]:
 
 
 def upstream(stat: str) -> Callable[[], dict[str, Any]]:
-    name = "envoy_cluster_openai_com_443_0123456789ab"
-    lines = (f'{name}_{stat}{{envoy_cluster_name="api"}} 2',)
+    lines = (f'envoy_cluster_{stat}{{envoy_cluster_name="api_openai_com_443/0123456789ab"}} 2',)
     return metrics(*lines, without="openai_com_443")
 
 

@@ -58,9 +58,9 @@ METRICS = """\
 envoy_control_plane_connected_state{} 1
 envoy_cluster_manager_cds_update_rejected{} 0
 envoy_http_rds_update_success{envoy_rds_route_config="thruway"} 1
-envoy_cluster_openai_com_443_0123456789ab_update_failure{envoy_cluster_name="api"} 0
-envoy_cluster_openai_com_443_0123456789ab_update_success{envoy_cluster_name="api"} 1
-envoy_cluster_openai_com_443_0123456789ab_upstream_rq_total{envoy_cluster_name="api"} 3
+envoy_cluster_update_failure{envoy_cluster_name="api_openai_com_443/0123456789ab"} 0
+envoy_cluster_update_success{envoy_cluster_name="api_openai_com_443/0123456789ab"} 1
+envoy_cluster_upstream_rq_total{envoy_cluster_name="api_openai_com_443/0123456789ab"} 3
 """
 
 

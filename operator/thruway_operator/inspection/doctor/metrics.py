@@ -1,8 +1,7 @@
 """Envoy's metrics in Prometheus' text format, by cluster.
 
-Envoy takes the first label of a cluster's name for the tag and leaves the rest in the metric's
-name: `api.openai.com:443/0a1b2c3d4e5f` comes as
-`envoy_cluster_openai_com_443_0a1b2c3d4e5f_ssl_handshake{envoy_cluster_name="api"}`.
+`api.openai.com:443/0a1b2c3d4e5f` comes as
+`envoy_cluster_ssl_handshake{envoy_cluster_name="api_openai_com_443/0a1b2c3d4e5f"}`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ __all__ = ["Metrics", "mangled", "read_metrics"]
 
 _LINE = re.compile(r"envoy_(\w+)\{([^}]*)\} ([0-9.eE+-]+)(?: \d+)?")
 _CLUSTER = re.compile(r'envoy_cluster_name="([^"]*)"')
-_REST = re.compile(r"(?:(\w+?_[0-9a-f]{12})_)?(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,5 @@ def read_metrics(text: str) -> Metrics:
         if cluster is None:
             values[name] = value
         elif name.startswith("cluster_"):
-            rest = _REST.fullmatch(name.removeprefix("cluster_"))
-            if rest:
-                whole = f"{cluster[1]}.{rest[1]}" if rest[1] else cluster[1]
-                clusters[mangled(whole)][rest[2]] = value
+            clusters[mangled(cluster[1])][name.removeprefix("cluster_")] = value
     return Metrics(values, dict(clusters))
