@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from thruway_testing.kubernetes.kubectl import Kubectl
+    from thruway_testing.node.images import Images
     from thruway_testing.node.node import Node
     from thruway_testing.node.release import Release
 
@@ -91,6 +92,23 @@ def test_an_application_without_any_configuration_streams_a_chat_completion(
     assert '"path":"/openai_passthrough/v1/chat/completions"' in (
         kubectl.run("logs", "chat", "-c", "thruway-envoy").stdout.replace(": ", ":")
     )
+
+
+def test_the_command_that_shows_that_it_works(
+    node: Node, release: Release, images: Images, tmp_path: Path
+) -> None:
+    """As docs/sidecar.md has it, but in a namespace that takes the pods of `kubectl run`."""
+    text = (ROOT / "docs" / "sidecar.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^kubectl -n shop run .*$", text, re.MULTILINE)
+    image = re.search(r"--image=(\S+)", command)
+    assert image is not None
+    node.load(images.curl(), f"docker.io/{image[1]}")
+    kubectl = node.kubectl("trial")
+    kubectl.run("create", "namespace", "trial")
+    kubectl.run("label", "namespace", "trial", "thruway.dev/inject=enabled")
+    _apply_route(kubectl)
+    said = release.typed(command.replace("-n shop", "-n trial"), tmp_path)
+    assert '"object": "list"' in said
 
 
 def test_a_job_with_a_sidecar_completes(kubectl: Kubectl) -> None:
@@ -199,6 +217,12 @@ class Application:
         """Return what went wrong since so many accounts."""
         return [what for line in self.said()[since:] for what in line["failures"] + line["cut"]]
 
+    def restarts(self, container: str) -> int:
+        """Return how often kubelet has started one of the sidecar's containers again."""
+        states = self.kubectl.get_json("pod", self.name)["status"]["initContainerStatuses"]
+        (found,) = (item["restartCount"] for item in states if item["name"] == container)
+        return int(found)
+
     def kill(self, container: str, word: str) -> None:
         """Kill the processes of a container whose command holds a word, from the node."""
         pids = self._node.processes(self.kubectl.get_json("pod", self.name), container)
@@ -249,10 +273,16 @@ def _kill_extproc(_: Release, application: Application) -> None:
     application.kill("thruway-extproc", "extproc-0.sock")
 
 
+def _kill_the_container_of_extproc(_: Release, application: Application) -> None:
+    # The first process of a container takes all others with it; kubelet starts it again.
+    application.kill("thruway-extproc", "thruway-pod")
+    wait_until(lambda: application.restarts("thruway-extproc") == 1, "it is started again", 60)
+
+
 @pytest.mark.parametrize(
     "act",
     [_restart_the_operator, _take_the_operator_away, _rotate_the_key, _change_the_route,
-     _kill_extproc],
+     _kill_extproc, _kill_the_container_of_extproc],
 )  # fmt: skip
 def test_nothing_fails(
     release: Release, application: Application, act: Callable[[Release, Application], None]
@@ -266,12 +296,9 @@ def test_nothing_fails(
 def test_nothing_fails_once_envoy_is_back_after_a_kill(application: Application) -> None:
     application.kill("thruway-envoy", "envoy")
 
-    def restarts() -> list[int]:
-        states = application.kubectl.get_json("pod", "busy")["status"]["initContainerStatuses"]
-        return [item["restartCount"] for item in states if item["name"] == "thruway-envoy"]
-
     def works_again() -> bool:
-        return restarts() == [1] and application.said()[-1]["failures"] == []
+        back = application.restarts("thruway-envoy") == 1
+        return back and application.said()[-1]["failures"] == []
 
     wait_until(works_again, "Envoy is back", 60)
     # A client that has seen it away may have an answer of before on its way.

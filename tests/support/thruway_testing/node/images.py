@@ -125,8 +125,12 @@ class Images:
 
     def curl(self) -> str:
         """Return an image that is called as curl's is."""
-        entrypoint = '["python3", "-m", "thruway_testing.curl"]'
-        self._commit(CURL, {}, base=self.user(), entrypoint=entrypoint)
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "curl"
+            script.write_text('#!/bin/sh\nexec python3 -m thruway_testing.curl "$@"\n')
+            script.chmod(0o755)
+            files = {str(script): "/usr/local/bin/curl"}
+            self._commit(CURL, files, base=self.user(), entrypoint='["curl"]')
         return CURL
 
     def size(self, image: str) -> str:
