@@ -7,12 +7,16 @@ One bad route gets a condition and is left out; it never holds back or damages t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from thruway_operator import ir
 from thruway_operator.translate.conflicts import losers
 from thruway_operator.translate.resources import Resources
-from thruway_operator.translate.routes import Translated, translate_route
+from thruway_operator.translate.routes import translate_route
 from thruway_operator.translate.verdict import Condition, Refused, Verdict, conflicted, verdict_of
+
+if TYPE_CHECKING:
+    from thruway_operator.translate.translated import Translated
 
 __all__ = ["Condition", "Resources", "Translation", "Verdict", "translate"]
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from thruway_operator import ir
 from thruway_operator.translate.conflicts import losers
 from thruway_operator.translate.gateway import GatewayPolicy, check_exposure
-from thruway_operator.translate.routes import Translated, translate_route
+from thruway_operator.translate.routes import translate_route
+from thruway_operator.translate.translated import Translated
 from thruway_operator.translate.verdict import Refused, Verdict, conflicted, verdict_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, VERSION_SEGMENT, Rule, RuleError, encode
@@ -19,6 +18,7 @@ from thruway_operator.translate.credentials import (
 from thruway_operator.translate.overrides import check_unique, client_matches
 from thruway_operator.translate.presets import PRESETS, Preset
 from thruway_operator.translate.proxies import choose_proxy, find_login
+from thruway_operator.translate.translated import Translated
 from thruway_operator.translate.upstream import Address, check_upstream, read_url
 from thruway_operator.translate.verdict import Refused
 
@@ -35,19 +35,9 @@ if TYPE_CHECKING:
     )
     from thruway_operator.translate.resources import Resources
 
-__all__ = ["Translated", "translate_route"]
+__all__ = ["translate_route"]
 
 _NO_PRESET = Preset("", "", "authorization", "Bearer ")
-
-
-@dataclass(slots=True)
-class Translated:
-    """One route's IR and what it needs beside it."""
-
-    route: ir.Route
-    secrets: dict[str, ir.SecretValue] = field(default_factory=dict)
-    authorities: dict[str, str] = field(default_factory=dict)
-    failures: list[LookupFailed] = field(default_factory=list)
 
 
 def translate_route(route: PassthroughRoute, resources: Resources) -> Translated:

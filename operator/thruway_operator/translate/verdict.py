@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import PassthroughRoute
-    from thruway_operator.translate.routes import Translated
+    from thruway_operator.translate.translated import Translated
 
 __all__ = ["Condition", "Refused", "Verdict", "conflicted", "verdict_of"]
 
