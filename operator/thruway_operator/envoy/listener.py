@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["ACCESS_LOG", "render_listener"]
 
 _HOUR = 3_600_000
-_MESSAGE_TIMEOUT = 5_000
-"""How long extproc may take, in milliseconds: it needs less than one, but a laptop may stall."""
+_MESSAGE_TIMEOUT = 10_000
+"""How long extproc may take, in milliseconds. It needs less than one; but a laptop may stall, and
+kubelet takes seconds to start a killed container again: in a sidecar it holds the only worker."""
 
 ACCESS_LOG = {
     "start_time": "%START_TIME%",
@@ -286,8 +287,8 @@ def _try_the_other_worker() -> core.RetryPolicy:
     )
     return core.RetryPolicy(
         retry_on="connect-failure,refused-stream,unavailable,reset",
-        # Some seconds: as long as a killed worker, the only one at worst, takes to come back.
-        num_retries=25,
+        # More than fit into _MESSAGE_TIMEOUT: Envoy waits for half the interval, on average.
+        num_retries=200,
         retry_back_off=core.BackoffStrategy(base_interval=duration(20), max_interval=duration(200)),
         retry_host_predicate=[predicate],
         host_selection_retry_max_attempts=5,

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -175,6 +176,25 @@ def test_a_worker_that_dies_is_started_again(pod: Pod) -> None:
     wait_until(lambda: len(set(pod.workers()) - {before[0]}) == 2, "a worker has taken its place")
     wait_until(lambda: pod.get("/healthz").status_code == 200, "all workers answer", 20)
     assert "ended with -9: starting it again" in pod.log.read_text()
+
+
+def test_a_request_waits_until_what_was_killed_is_back(pod: Pod, upstream: OpenAIUpstream) -> None:
+    """A sidecar has one worker; kubelet takes some seconds to start its container again."""
+    with ProxyBench([route("r", "/r", upstream.url)], extproc=pod.sockets[:1]) as bench:
+        for pid in (pod.process.pid, *pod.workers()):
+            os.kill(pid, signal.SIGKILL)
+        pod.process.wait(20)
+
+        def tries() -> int:
+            return bench.envoy.stat("cluster.thruway-extproc.upstream_rq_retry")
+
+        with ThreadPoolExecutor(1) as pool:
+            url = f"{bench.url}/r/models"
+            answer = pool.submit(httpx.get, url, headers=KEY, trust_env=False, timeout=60)
+            wait_until(lambda: tries() > 25 or answer.done(), "it is tried again and again", 20)
+            assert not answer.done()
+            pod.start()
+            assert answer.result().status_code == 200
 
 
 def test_it_ends_with_its_workers(pod: Pod) -> None:
