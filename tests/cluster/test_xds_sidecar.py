@@ -94,7 +94,10 @@ async def until_served(car: Sidecar, path: str) -> float:
 
 def streams_begun(car: Sidecar) -> int:
     """How many streams Envoy has begun, and others may have ended, so far."""
-    return car.envoy.stat("cluster.thruway-xds.upstream_rq_total")
+    try:
+        return car.envoy.stat("cluster.thruway-xds.upstream_rq_total")
+    except OSError:  # its admin interface is not up yet
+        return 0
 
 
 class Requests:

@@ -40,6 +40,8 @@ KUBERNETES = "1.37.2"
 
 _GO_LOCK = Path(__file__).parents[3] / "cluster" / "go.lock"
 _PROGRESS = 15.0  # seconds between two lines
+_GENEROUS: Final = {"GOGC": "off", "GOMEMLIMIT": "2GiB"}
+"""No process of the compiler collects garbage below 2 GiB: with `-dwarf=false` two fifths less work."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,9 @@ def _build(name: str, path: Path, say: Callable[[str], None]) -> None:
         else:
             go.run("get", program.module)
         flags = f"-ldflags=-s -w {program.flags}".rstrip()
-        go.run("build", "-trimpath", flags, "-o", str(target), program.package)
+        # Nobody debugs them; -w would only drop what had been made.
+        plain = "-gcflags=all=-dwarf=false"
+        go.run("build", "-trimpath", plain, flags, "-o", str(target), program.package)
         target.chmod(0o755)
         # Whole or not at all: a build that was cut short leaves nothing behind.
         target.parent.rename(path.parent)
@@ -209,7 +213,7 @@ class _Go:
     say: Callable[[str], None]
 
     def run(self, *arguments: str) -> str:
-        env = {**os.environ, "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
+        env = {**os.environ, "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0", **_GENEROUS}
         with _progress(self.say, f"go {arguments[0]} for {self.name}"):
             done = subprocess.run(
                 [self.program, *arguments],
