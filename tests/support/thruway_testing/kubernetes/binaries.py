@@ -41,7 +41,7 @@ KUBERNETES = "1.37.2"
 _GO_LOCK = Path(__file__).parents[3] / "cluster" / "go.lock"
 _PROGRESS = 15.0  # seconds between two lines
 _GENEROUS: Final = {"GOGC": "off", "GOMEMLIMIT": "2GiB"}
-"""No process of the compiler collects garbage below 2 GiB: with `-dwarf=false` two fifths less work."""
+"""The compiler collects no garbage below 2 GiB: with `-dwarf=false` two fifths less work."""
 
 
 @dataclass(frozen=True)
