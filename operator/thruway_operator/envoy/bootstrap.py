@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap
-from envoy_data_plane.envoy.config.cluster import v3 as cluster
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
-from envoy_data_plane.envoy.config.overload import v3 as overload
-from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections import (
-    v3 as downstream_connections,
+from envoy.config.bootstrap.v3 import bootstrap_pb2 as bootstrap
+from envoy.config.cluster.v3 import cluster_pb2 as cluster
+from envoy.extensions.resource_monitors.downstream_connections.v3 import (
+    downstream_connections_pb2 as downstream_connections,
 )
-from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
-from envoy_data_plane.google.protobuf import Struct
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_extproc import rule
 from thruway_operator.envoy.clusters import NO_LIMIT
@@ -26,7 +22,7 @@ from thruway_operator.envoy.tunnel import (
     render_gate_cluster,
     render_tunnel_listeners,
 )
-from thruway_operator.envoy.wire import ads, duration, packed
+from thruway_operator.envoy.wire import ads, any_of, duration, extension, struct
 
 __all__ = ["ProxyOptions", "render_bootstrap"]
 
@@ -53,8 +49,7 @@ class ProxyOptions:
 
 
 def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
-    """Return the bootstrap; `bytes()` of it is what Envoy reads from a file named `*.pb`."""
-    extproc = _local_cluster(EXT_PROC_CLUSTER, options.extproc_sockets)
+    """Return the bootstrap; `serialised`, it is what Envoy reads from a file named `*.pb`."""
     service = options.xds_service
     xds = (
         render_service_cluster(XDS_CLUSTER, service)
@@ -63,114 +58,97 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
     )
     half = options.patience_ms // 2  # clusters are waited for first, then the listener's routes
     return bootstrap.Bootstrap(
-        node=core.Node(
-            id=options.node_id,
-            cluster="thruway",
+        node={
+            "id": options.node_id,
+            "cluster": "thruway",
             # What this proxy understands, so that a newer operator renders what fits.
-            metadata=Struct.from_dict({"thruway": {"rule_versions": [rule.VERSION]}}),
-        ),
-        admin=bootstrap.Admin(address=_pipe(options.admin_socket)),
-        static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[
+            "metadata": struct({"thruway": {"rule_versions": [rule.VERSION]}}),
+        },
+        admin={"address": _pipe(options.admin_socket)},
+        static_resources={
+            "listeners": [
                 render_listener(options.addresses, options.reception, half),
                 *render_tunnel_listeners(),
             ],
-            clusters=[extproc, xds, render_gate_cluster()],
-        ),
+            "clusters": [
+                _local_cluster(EXT_PROC_CLUSTER, options.extproc_sockets),
+                xds,
+                render_gate_cluster(),
+            ],
+        },
         bootstrap_extensions=[internal_listeners()],
-        dynamic_resources=bootstrap.BootstrapDynamicResources(
-            ads_config=core.ApiConfigSource(
-                api_type=core.ApiConfigSourceApiType.DELTA_GRPC,
-                transport_api_version=core.ApiVersion.V3,
-                set_node_on_first_message_only=True,
-                grpc_services=[
-                    core.GrpcService(
-                        envoy_grpc=core.GrpcServiceEnvoyGrpc(
-                            cluster_name=XDS_CLUSTER,
-                            retry_policy=core.RetryPolicy(
-                                retry_back_off=core.BackoffStrategy(
-                                    base_interval=duration(100),
-                                    # Thousands that wait for the operator shall not drown it.
-                                    max_interval=duration(5_000 if service else 1_000),
-                                )
-                            ),
-                        )
-                    )
-                ],
-            ),
-            cds_config=ads(half),
-        ),
-        layered_runtime=bootstrap.LayeredRuntime(
-            layers=[
-                bootstrap.RuntimeLayer(
-                    name="thruway",
-                    static_layer=Struct.from_dict(
-                        # By default every ext_proc stream is reset, and grpc's Python server then
-                        # keeps 140 bytes of each.
-                        {"envoy.reloadable_features.ext_proc_graceful_grpc_close": True}
-                    ),
-                )
-            ]
-        ),
-        overload_manager=_connection_limit(),
+        dynamic_resources={
+            # Thousands that wait for the operator shall not drown it.
+            "ads_config": _ads_stream(longest_wait=5_000 if service else 1_000),
+            "cds_config": ads(half),
+        },
+        layered_runtime={"layers": [{"name": "thruway", "static_layer": struct(_RUNTIME)}]},
+        overload_manager=_CONNECTION_LIMIT,
     )
 
 
-def _pipe(path: str) -> core.Address:
-    return core.Address(pipe=core.Pipe(path=path))
+# By default every ext_proc stream is reset, and grpc's Python server then keeps 140 bytes of each.
+_RUNTIME = {"envoy.reloadable_features.ext_proc_graceful_grpc_close": True}
+
+_CONNECTION_LIMIT = {
+    "refresh_interval": duration(250),
+    "resource_monitors": [
+        extension(
+            "envoy.resource_monitors.global_downstream_max_connections",
+            downstream_connections.DownstreamConnectionsConfig(
+                max_active_downstream_connections=50_000
+            ),
+        )
+    ],
+}
+
+
+def _ads_stream(longest_wait: int) -> dict[str, object]:
+    back_off = {"base_interval": duration(100), "max_interval": duration(longest_wait)}
+    service = {"cluster_name": XDS_CLUSTER, "retry_policy": {"retry_back_off": back_off}}
+    return {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": service}],
+    }
+
+
+def _pipe(path: str) -> dict[str, object]:
+    return {"pipe": {"path": path}}
 
 
 def _local_cluster(name: str, sockets: tuple[str, ...]) -> cluster.Cluster:
-    options = http.HttpProtocolOptions(
-        explicit_http_config=http.HttpProtocolOptionsExplicitHttpConfig(
-            http2_protocol_options=core.Http2ProtocolOptions(
-                connection_keepalive=core.KeepaliveSettings(
-                    interval=duration(30_000), timeout=duration(5_000)
-                )
-            )
-        )
-    )
     return cluster.Cluster(
         name=name,
-        type=cluster.ClusterDiscoveryType.STATIC,
+        type="STATIC",
         connect_timeout=duration(1_000),
-        load_assignment=endpoint.ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[
-                endpoint.LocalityLbEndpoints(
-                    lb_endpoints=[
-                        endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=_pipe(path)))
-                        for path in sockets
-                    ]
-                )
+        load_assignment={
+            "cluster_name": name,
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": _pipe(path)}} for path in sockets]}
             ],
-        ),
-        circuit_breakers=cluster.CircuitBreakers(
-            thresholds=[
-                cluster.CircuitBreakersThresholds(
-                    max_connections=NO_LIMIT,
-                    max_pending_requests=NO_LIMIT,
-                    max_requests=NO_LIMIT,
-                    max_retries=NO_LIMIT,
-                )
+        },
+        circuit_breakers={
+            "thresholds": [
+                {
+                    "max_connections": {"value": NO_LIMIT},
+                    "max_pending_requests": {"value": NO_LIMIT},
+                    "max_requests": {"value": NO_LIMIT},
+                    "max_retries": {"value": NO_LIMIT},
+                }
             ]
-        ),
+        },
         typed_extension_protocol_options={
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(options)
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any_of(_LOCAL_HTTP)
         },
     )
 
 
-def _connection_limit() -> overload.OverloadManager:
-    limit = downstream_connections.DownstreamConnectionsConfig(
-        max_active_downstream_connections=50_000
-    )
-    return overload.OverloadManager(
-        refresh_interval=duration(250),
-        resource_monitors=[
-            overload.ResourceMonitor(
-                name="envoy.resource_monitors.global_downstream_max_connections",
-                typed_config=packed(limit),
-            )
-        ],
-    )
+_LOCAL_HTTP = http.HttpProtocolOptions(
+    explicit_http_config={
+        "http2_protocol_options": {
+            "connection_keepalive": {"interval": duration(30_000), "timeout": duration(5_000)}
+        }
+    }
+)

@@ -9,31 +9,25 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
 from envoy.config.core.v3 import base_pb2 as core
 from envoy.config.core.v3 import protocol_pb2 as protocol_pb
 from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_pb
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns
-from envoy.extensions.filters.http.credential_injector.v3 import (
-    credential_injector_pb2 as injector,
-)
-from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as codec
-from envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2 as hcm,
-)
-from envoy.extensions.http.header_formatters.preserve_case.v3 import (
-    preserve_case_pb2 as preserve_case,
-)
-from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as generic
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_operator import ir
+from thruway_operator.envoy.injection import injected_credential, injecting
 from thruway_operator.envoy.names import SYSTEM_CA
 from thruway_operator.envoy.tunnel import authority, through_tunnel, tunnel_endpoint
-from thruway_operator.envoy.wire import ADS, any_of, duration, joined, serialised
+from thruway_operator.envoy.wire import AS_SENT, ads, any_of, duration, extension, serialised
+
+if TYPE_CHECKING:
+    from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as generic
 
 __all__ = [
     "NO_LIMIT",
@@ -56,7 +50,6 @@ _RESOLVER = cares.CaresDnsResolverConfig(
     query_timeout_seconds={"value": 1}, query_tries={"value": 3}
 )
 _TLS_VERSIONS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
-_GENERIC_PREFIX = 3  # Generic.header_value_prefix, which xds-protos 1.85 does not know
 
 
 def cluster_name(endpoint: ir.Endpoint, *, upgrades: bool = False) -> str:
@@ -131,7 +124,7 @@ def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
     """Return the serialised cluster of a proxy, which gets nothing but CONNECT."""
     options = http.HttpProtocolOptions(
         explicit_http_config={"http_protocol_options": {}},
-        http_filters=_injecting([_login(proxy)] if proxy.login else []),
+        http_filters=injecting([_login(proxy)] if proxy.login else []),
     )
     message = _cluster(proxy_cluster_name(proxy, connect_timeout), connect_timeout, options)
     _locate(message, proxy.host, proxy.port)
@@ -211,10 +204,7 @@ _DNS = cluster.Cluster.CustomClusterType(
             dns_lookup_family="ALL",
             respect_dns_ttl=True,
             all_addresses_in_single_endpoint=True,
-            typed_dns_resolver_config={
-                "name": "envoy.network.dns_resolver.cares",
-                "typed_config": any_of(_RESOLVER),
-            },
+            typed_dns_resolver_config=extension("envoy.network.dns_resolver.cares", _RESOLVER),
         )
     ),
 )
@@ -231,7 +221,7 @@ def _http_options(
             "max_headers_count": {"value": 1000},
             "max_response_headers_kb": {"value": 256},
         },
-        http_filters=_injecting(_injected(endpoint, absolute=absolute)),
+        http_filters=injecting(_injected(endpoint, absolute=absolute)),
     )
     if protocol is ir.Protocol.AUTO and endpoint.tls:
         choice = options.auto_config
@@ -246,17 +236,8 @@ def _http_options(
     return options
 
 
-# What keeps, in HTTP/1, the case of header names and the words after a status.
-_AS_SENT = {
-    "stateful_formatter": {
-        "name": "envoy.http.stateful_header_formatters.preserve_case",
-        "typed_config": any_of(
-            preserve_case.PreserveCaseFormatterConfig(forward_reason_phrase=True)
-        ),
-    }
-}
 # enable_trailers: HTTP/1 trailers are dropped otherwise.
-_HTTP1 = protocol_pb.Http1ProtocolOptions(enable_trailers=True, header_key_format=_AS_SENT)
+_HTTP1 = protocol_pb.Http1ProtocolOptions(enable_trailers=True, header_key_format=AS_SENT)
 _HTTP2 = protocol_pb.Http2ProtocolOptions(
     initial_stream_window_size={"value": 1 << 20},
     initial_connection_window_size={"value": 8 << 20},
@@ -279,34 +260,7 @@ def _login(proxy: ir.ForwardProxy) -> generic.Generic:
 
 
 def _from_secret(name: str, header: str, prefix: str) -> generic.Generic:
-    found = generic.Generic(credential={"name": name, "sds_config": ADS}, header=header)
-    found.MergeFromString(joined([(_GENERIC_PREFIX, prefix.encode())]))
-    return found
-
-
-def _injecting(sources: list[generic.Generic]) -> list[hcm.HttpFilter]:
-    # The injector has no per-route form, so it stands in the cluster. Without its secret it answers
-    # 401 itself, which the listener maps; the request never goes out bare.
-    return [*map(_injector, sources), _CODEC] if sources else []
-
-
-_CODEC = hcm.HttpFilter(
-    name="envoy.filters.http.upstream_codec", typed_config=any_of(codec.UpstreamCodec())
-)
-
-
-def _injector(source: generic.Generic) -> hcm.HttpFilter:
-    config = injector.CredentialInjector(
-        overwrite=True,
-        allow_request_without_credential=False,
-        credential={
-            "name": "envoy.http.injected_credentials.generic",
-            "typed_config": any_of(source),
-        },
-    )
-    return hcm.HttpFilter(
-        name="envoy.filters.http.credential_injector", typed_config=any_of(config)
-    )
+    return injected_credential({"name": name, "sds_config": ads()}, header, prefix)
 
 
 def _proxy_socket(proxy: ir.ForwardProxy) -> core.TransportSocket | None:
@@ -330,7 +284,7 @@ def _tls_socket(tls: ir.Tls) -> core.TransportSocket:
                 "default_validation_context": {"match_typed_subject_alt_names": [name]},
                 "validation_context_sds_secret_config": {
                     "name": authority_secret(tls.ca),
-                    "sds_config": ADS,
+                    "sds_config": ads(),
                 },
             },
         },

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
-from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.config.listener import v3 as listener
-from envoy_data_plane.envoy.config.rbac import v3 as rbac
-from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
-from envoy_data_plane.envoy.extensions.filters.http.api_key_auth import v3 as api_key_auth
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
-from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
-from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as rbac_filter
-from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
-from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import (
-    v3 as early_mutation,
+from envoy.config.core.v3 import protocol_pb2 as protocol
+from envoy.config.listener.v3 import listener_pb2 as listener
+from envoy.config.rbac.v3 import rbac_pb2 as rbac
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2 as stream
+from envoy.extensions.filters.http.api_key_auth.v3 import api_key_auth_pb2 as api_key_auth
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2 as ext_proc
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as rbac_filter
+from envoy.extensions.filters.http.router.v3 import router_pb2 as router
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
 )
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
-from envoy_data_plane.envoy.type import v3 as type_pb
-from envoy_data_plane.envoy.type.matcher import v3 as matcher
-from envoy_data_plane.google.protobuf import Struct
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    header_mutation_pb2 as early_mutation,
+)
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
+from envoy.type.v3 import percent_pb2
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, KEPT_ASIDE, KEY_HEADER
 from thruway_operator.envoy.names import (
@@ -41,7 +39,15 @@ from thruway_operator.envoy.names import (
 )
 from thruway_operator.envoy.reception import downstream_tls
 from thruway_operator.envoy.replies import CODE_IN_LOG, local_reply_config
-from thruway_operator.envoy.wire import ads, as_sent, duration, packed
+from thruway_operator.envoy.wire import (
+    AS_SENT,
+    ads,
+    duration,
+    extension,
+    joined,
+    serialised,
+    struct,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +60,8 @@ _HOUR = 3_600_000
 _MESSAGE_TIMEOUT = 10_000
 """How long extproc may take, in milliseconds. It needs less than one; but a laptop may stall, and
 kubelet takes seconds to start a killed container again: in a sidecar it holds the only worker."""
+_JITTER = 8
+"""HttpProtocolOptions.max_connection_duration_jitter, which xds-protos 1.85 does not know."""
 
 ACCESS_LOG = {
     "start_time": "%START_TIME%",
@@ -90,55 +98,45 @@ def render_listener(
     It waits for its routes for `patience` milliseconds; 0: for ever.
     """
     tls = downstream_tls(reception.certificate) if reception.certificate else None
+    manager = _connection_manager(reception, patience)
     first, *more = [_address(host, port) for host, port in addresses]
     return listener.Listener(
         name="thruway",
         address=first,
-        additional_addresses=[listener.AdditionalAddress(address=address) for address in more],
-        per_connection_buffer_limit_bytes=64 * 1024,
+        additional_addresses=[{"address": address} for address in more],
+        per_connection_buffer_limit_bytes={"value": 64 * 1024},
         # With it a second program could take the same port unnoticed and get half the connections.
-        enable_reuse_port=False,
+        enable_reuse_port={"value": False},
         filter_chains=[
-            listener.FilterChain(
-                filters=[
-                    listener.Filter(
-                        name="envoy.filters.network.http_connection_manager",
-                        typed_config=packed(_connection_manager(reception, patience)),
-                    )
-                ],
-                transport_socket=tls,
-            )
+            {
+                "filters": [extension("envoy.filters.network.http_connection_manager", manager)],
+                "transport_socket": tls,
+            }
         ],
     )
 
 
-def _address(host: str, port: int) -> core.Address:
-    return core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
+def _address(host: str, port: int) -> dict[str, object]:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnectionManager:
     age = reception.connection_age_ms
     return hcm.HttpConnectionManager(
         stat_prefix="thruway",
-        rds=hcm.Rds(route_config_name=ROUTE_CONFIG, config_source=ads(patience)),
-        use_remote_address=True,
+        rds={"route_config_name": ROUTE_CONFIG, "config_source": ads(patience)},
+        use_remote_address={"value": True},
         skip_xff_append=True,
-        forward_client_cert_details=(
-            hcm.HttpConnectionManagerForwardClientCertDetails.ALWAYS_FORWARD_ONLY
-        ),
+        forward_client_cert_details="ALWAYS_FORWARD_ONLY",
         early_header_mutation_extensions=[_first_mutations()],
-        generate_request_id=False,
+        generate_request_id={"value": False},
         preserve_external_request_id=True,
-        server_header_transformation=(
-            hcm.HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH
-        ),
+        server_header_transformation="PASS_THROUGH",
         # A plain-text client would make an HTTP/2 TLS upstream see `:scheme: http`.
-        scheme_header_transformation=core.SchemeHeaderTransformation(match_upstream=True),
-        normalize_path=False,
+        scheme_header_transformation={"match_upstream": True},
+        normalize_path={"value": False},
         merge_slashes=False,
-        path_with_escaped_slashes_action=(
-            hcm.HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED
-        ),
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
         # Without it Envoy answers 100 before anybody has decided anything.
         proxy_100_continue=True,
         request_headers_timeout=duration(10_000),
@@ -146,177 +144,148 @@ def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnecti
         # Lets a client that is still sending read an early answer. A WebSocket client waits for all
         # of it after the closing handshake (RFC 6455, 7.1.1), so it is short.
         delayed_close_timeout=duration(200),
-        max_request_headers_kb=60,
-        common_http_protocol_options=core.HttpProtocolOptions(
-            idle_timeout=duration(_HOUR),
-            max_headers_count=200,
-            max_connection_duration=duration(age) if age else None,
-            max_connection_duration_jitter=type_pb.Percent(value=20) if age else None,
-            headers_with_underscores_action=(
-                core.HttpProtocolOptionsHeadersWithUnderscoresAction.ALLOW
-            ),
-        ),
+        max_request_headers_kb={"value": 60},
+        common_http_protocol_options=_all_protocols(age),
         http1_safe_max_connection_duration=bool(age),
-        http_protocol_options=core.Http1ProtocolOptions(
-            enable_trailers=True,
-            accept_http_10=True,
-            default_host_for_http_10="localhost",
-            allow_custom_methods=True,
-            header_key_format=as_sent(),
+        http_protocol_options={
+            "enable_trailers": True,
+            "accept_http_10": True,
+            "default_host_for_http_10": "localhost",
+            "allow_custom_methods": True,
+            "header_key_format": AS_SENT,
             # A server may ignore what it is asked to upgrade to (RFC 9110, 7.8); Envoy answers 403.
-            ignore_http_11_upgrade=[_anything_but("websocket")],
-        ),
-        http2_protocol_options=core.Http2ProtocolOptions(
-            max_concurrent_streams=256,
-            initial_stream_window_size=1 << 20,
-            initial_connection_window_size=4 << 20,
-            allow_connect=True,
-            connection_keepalive=core.KeepaliveSettings(
-                interval=duration(30_000), timeout=duration(10_000)
-            ),
-        ),
+            "ignore_http_11_upgrade": [_anything_but("websocket")],
+        },
+        http2_protocol_options={
+            "max_concurrent_streams": {"value": 256},
+            "initial_stream_window_size": {"value": 1 << 20},
+            "initial_connection_window_size": {"value": 4 << 20},
+            "allow_connect": True,
+            "connection_keepalive": {"interval": duration(30_000), "timeout": duration(10_000)},
+        },
         # On for all, so that a route that refuses gives its own answer to a handshake too. What
         # cannot carry a WebSocket never gets one: see routes.needs_twin. CONNECT has one route
         # alone, which refuses it.
-        upgrade_configs=[
-            hcm.HttpConnectionManagerUpgradeConfig(upgrade_type=upgrade)
-            for upgrade in ("websocket", "CONNECT")
-        ],
+        upgrade_configs=[{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
         local_reply_config=local_reply_config(),
         access_log=[_access_log()],
         http_filters=[_key(), _client_auth(), _ext_proc(), _guard(), _router()],
     )
 
 
-def _anything_but(word: str) -> matcher.StringMatcher:
+def _all_protocols(age: int) -> protocol.HttpProtocolOptions:
+    options = protocol.HttpProtocolOptions(
+        idle_timeout=duration(_HOUR),
+        max_headers_count={"value": 200},
+        headers_with_underscores_action="ALLOW",
+    )
+    if age:
+        options.max_connection_duration.FromMilliseconds(age)
+        jitter = percent_pb2.Percent(value=20)
+        options.MergeFromString(joined([(_JITTER, serialised(jitter))]))
+    return options
+
+
+def _anything_but(word: str) -> dict[str, object]:
     # RE2 has no negation: the texts that part from the word at its first letter, its second, …
     parting = [f"{word[:i]}([^{letter}{letter.upper()}].*)?" for i, letter in enumerate(word)]
     pattern = "|".join([*parting, f"{word}.+"])
-    return matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=f"(?i)({pattern})"))
+    return {"safe_regex": {"regex": f"(?i)({pattern})"}}
 
 
-def _first_mutations() -> core.TypedExtensionConfig:
+def _first_mutations() -> dict[str, object]:
     # Names that steer Envoy or Thruway are not the client's to use. What Envoy is about to write
     # over or to drop is kept aside, and extproc puts it back.
-    own = mutation.HeaderMutationRemoveOnMatch
     mutations = [
         *(
-            mutation.HeaderMutation(
-                remove_on_match=own(key_matcher=matcher.StringMatcher(prefix=prefix))
-            )
+            {"remove_on_match": {"key_matcher": {"prefix": prefix}}}
             for prefix in ("x-envoy-", "x-thruway-")
         ),
         *(
-            mutation.HeaderMutation(
-                append=core.HeaderValueOption(
-                    header=core.HeaderValue(key=aside, value=f"%REQ({name})%")
-                )
-            )
+            {"append": {"header": {"key": aside, "value": f"%REQ({name})%"}}}
             for name, aside in KEPT_ASIDE.items()
         ),
     ]
-    return core.TypedExtensionConfig(
-        name="envoy.http.early_header_mutation.header_mutation",
-        typed_config=packed(early_mutation.HeaderMutation(mutations=mutations)),
+    return extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        early_mutation.HeaderMutation(mutations=mutations),
     )
 
 
-def _access_log() -> accesslog.AccessLog:
+def _access_log() -> dict[str, object]:
     # Standard output: off the request path, and where a cluster's log collectors look.
-    line = stream.StdoutAccessLog(
-        log_format=core.SubstitutionFormatString(json_format=Struct.from_dict(ACCESS_LOG))
-    )
-    return accesslog.AccessLog(name="envoy.access_loggers.stdout", typed_config=packed(line))
+    line = stream.StdoutAccessLog(log_format={"json_format": struct(ACCESS_LOG)})
+    return extension("envoy.access_loggers.stdout", line)
 
 
-def _key() -> hcm.HttpFilter:
+def _key() -> dict[str, object]:
     # Takes a key out of the WebSocket subprotocols; off until a route turns it on.
-    return hcm.HttpFilter(
-        name=KEY_FILTER, disabled=True, typed_config=packed(header_mutation.HeaderMutation())
-    )
+    return {**extension(KEY_FILTER, header_mutation.HeaderMutation()), "disabled": True}
 
 
-def _client_auth() -> hcm.HttpFilter:
+def _client_auth() -> dict[str, object]:
     # Off until a route turns it on with its clients' keys.
-    return hcm.HttpFilter(
-        name=CLIENT_AUTH_FILTER, disabled=True, typed_config=packed(api_key_auth.ApiKeyAuth())
-    )
+    return {**extension(CLIENT_AUTH_FILTER, api_key_auth.ApiKeyAuth()), "disabled": True}
 
 
-def _ext_proc() -> hcm.HttpFilter:
-    modes = ext_proc.ProcessingModeHeaderSendMode
-    service = core.GrpcService(
-        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXT_PROC_CLUSTER),
-        # Not envoy_grpc.retry_policy, which is for ADS streams alone.
-        retry_policy=_try_the_other_worker(),
-    )
+def _ext_proc() -> dict[str, object]:
+    hidden = [{"exact": name, "ignore_case": True} for name in (*CREDENTIAL_HEADERS, KEY_HEADER)]
     config = ext_proc.ExternalProcessor(
         stat_prefix="thruway",
-        grpc_service=service,
+        grpc_service={
+            "envoy_grpc": {"cluster_name": EXT_PROC_CLUSTER},
+            # Not envoy_grpc.retry_policy, which is for ADS streams alone.
+            "retry_policy": _try_the_other_worker(),
+        },
         failure_mode_allow=False,
-        status_on_error=type_pb.HttpStatus(code=type_pb.StatusCode.ServiceUnavailable),
+        status_on_error={"code": "ServiceUnavailable"},
         message_timeout=duration(_MESSAGE_TIMEOUT),
-        processing_mode=ext_proc.ProcessingMode(
-            request_header_mode=modes.SEND,
-            response_header_mode=modes.SKIP,
-            request_trailer_mode=modes.SKIP,
-            response_trailer_mode=modes.SKIP,
-        ),
-        route_cache_action=ext_proc.ExternalProcessorRouteCacheAction.RETAIN,
+        processing_mode={
+            "request_header_mode": "SEND",
+            "response_header_mode": "SKIP",
+            "request_trailer_mode": "SKIP",
+            "response_trailer_mode": "SKIP",
+        },
+        route_cache_action="RETAIN",
         # `:authority` may change, and a change that is not allowed is an error, not dropped.
-        mutation_rules=mutation.HeaderMutationRules(allow_all_routing=True, disallow_is_error=True),
-        metadata_options=ext_proc.MetadataOptions(
-            receiving_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[METADATA])
-        ),
-        forward_rules=ext_proc.HeaderForwardingRules(
-            disallowed_headers=matcher.ListStringMatcher(
-                patterns=[
-                    matcher.StringMatcher(exact=name, ignore_case=True)
-                    for name in (*CREDENTIAL_HEADERS, KEY_HEADER)
-                ]
-            )
-        ),
+        mutation_rules={
+            "allow_all_routing": {"value": True},
+            "disallow_is_error": {"value": True},
+        },
+        metadata_options={"receiving_namespaces": {"untyped": [METADATA]}},
+        forward_rules={"disallowed_headers": {"patterns": hidden}},
     )
-    return hcm.HttpFilter(name=EXT_PROC_FILTER, typed_config=packed(config))
+    return extension(EXT_PROC_FILTER, config)
 
 
-def _try_the_other_worker() -> core.RetryPolicy:
-    predicate = core.RetryPolicyRetryHostPredicate(
-        name="envoy.retry_host_predicates.previous_hosts",
-        typed_config=packed(previous_hosts.PreviousHostsPredicate()),
+def _try_the_other_worker() -> dict[str, object]:
+    predicate = extension(
+        "envoy.retry_host_predicates.previous_hosts", previous_hosts.PreviousHostsPredicate()
     )
-    return core.RetryPolicy(
-        retry_on="connect-failure,refused-stream,unavailable,reset",
+    return {
+        "retry_on": "connect-failure,refused-stream,unavailable,reset",
         # More than fit into _MESSAGE_TIMEOUT: Envoy waits for half the interval, on average.
-        num_retries=200,
-        retry_back_off=core.BackoffStrategy(base_interval=duration(20), max_interval=duration(200)),
-        retry_host_predicate=[predicate],
-        host_selection_retry_max_attempts=5,
-    )
+        "num_retries": {"value": 200},
+        "retry_back_off": {"base_interval": duration(20), "max_interval": duration(200)},
+        "retry_host_predicate": [predicate],
+        "host_selection_retry_max_attempts": 5,
+    }
 
 
-def _guard() -> hcm.HttpFilter:
+def _guard() -> dict[str, object]:
     # Envoy lets a request pass whose ext_proc stream closes cleanly without an answer; this not.
-    processed = rbac.SourcedMetadata(
-        metadata_matcher=matcher.MetadataMatcher(
-            filter=METADATA,
-            path=[matcher.MetadataMatcherPathSegment(key="processed")],
-            value=matcher.ValueMatcher(bool_match=True),
-        ),
-        metadata_source=rbac.MetadataSource.DYNAMIC,
-    )
-    policy = rbac.Policy(
-        permissions=[rbac.Permission(any=True)],
-        principals=[rbac.Principal(sourced_metadata=processed)],
-    )
-    config = rbac_filter.Rbac(
-        rules=rbac.Rbac(action=rbac.RbacAction.ALLOW, policies={"processed": policy})
-    )
-    return hcm.HttpFilter(name=GUARD_FILTER, typed_config=packed(config))
+    processed = {
+        "metadata_matcher": {
+            "filter": METADATA,
+            "path": [{"key": "processed"}],
+            "value": {"bool_match": True},
+        },
+        "metadata_source": "DYNAMIC",
+    }
+    policy = rbac.Policy(permissions=[{"any": True}], principals=[{"sourced_metadata": processed}])
+    config = rbac_filter.RBAC(rules={"action": "ALLOW", "policies": {"processed": policy}})
+    return extension(GUARD_FILTER, config)
 
 
-def _router() -> hcm.HttpFilter:
-    return hcm.HttpFilter(
-        name="envoy.filters.http.router",
-        typed_config=packed(router.Router(suppress_envoy_headers=True)),
-    )
+def _router() -> dict[str, object]:
+    return extension("envoy.filters.http.router", router.Router(suppress_envoy_headers=True))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
+from envoy.config.core.v3 import base_pb2 as core
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
 
 from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
-from thruway_operator.envoy.wire import packed
+from thruway_operator.envoy.wire import extension
 
 __all__ = ["PLAIN", "Certificate", "Reception", "certificate_files", "downstream_tls"]
 
@@ -54,12 +54,10 @@ def certificate_files(certificate: Certificate) -> dict[str, str]:
 def downstream_tls(certificate: Certificate) -> core.TransportSocket:
     """Return the transport socket of the listener."""
     context = tls_pb.DownstreamTlsContext(
-        common_tls_context=tls_pb.CommonTlsContext(
-            tls_params=tls_pb.TlsParameters(
-                tls_minimum_protocol_version=tls_pb.TlsParametersTlsProtocol.TLSv1_2
-            ),
-            tls_certificate_sds_secret_configs=[from_file(certificate.folder, _SDS)],
-            alpn_protocols=["h2", "http/1.1"],
-        )
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificate_sds_secret_configs": [from_file(certificate.folder, _SDS)],
+            "alpn_protocols": ["h2", "http/1.1"],
+        }
     )
-    return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+    return core.TransportSocket(**extension("envoy.transport_sockets.tls", context))

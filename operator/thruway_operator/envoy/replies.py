@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.extensions.access_loggers.filters.cel import v3 as cel
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
-from envoy_data_plane.google.protobuf import Struct
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2 as cel
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
 
 from thruway_operator.envoy.names import METADATA
-from thruway_operator.envoy.wire import packed
+from thruway_operator.envoy.wire import extension, struct
 
 __all__ = ["CODE_HEADER", "CODE_IN_LOG", "REPLIES", "Reply", "local_reply_config"]
 
@@ -298,27 +297,24 @@ def _mapper(reply: Reply) -> hcm.ResponseMapper:
     headers = [_header(CODE_HEADER, reply.code)]
     if not reply.retry:
         headers.append(_header(_RETRY_HEADER, "false"))
+    condition = cel.ExpressionFilter(expression=reply.when)
     return hcm.ResponseMapper(
-        filter=accesslog.AccessLogFilter(
-            extension_filter=accesslog.ExtensionFilter(
-                name="envoy.access_loggers.extension_filters.cel",
-                typed_config=packed(cel.ExpressionFilter(expression=reply.when)),
-            )
-        ),
-        status_code=reply.status or None,
+        filter={
+            "extension_filter": extension("envoy.access_loggers.extension_filters.cel", condition)
+        },
+        status_code={"value": reply.status} if reply.status else None,
         headers_to_add=headers,
-        body_format_override=_format(reply),
+        body_format_override={"json_format": struct({"error": _error(reply)})},
     )
 
 
-def _header(name: str, value: str) -> core.HeaderValueOption:
-    return core.HeaderValueOption(
-        header=core.HeaderValue(key=name, value=value),
-        append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
+def _header(name: str, value: str) -> dict[str, object]:
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
-def _format(reply: Reply) -> core.SubstitutionFormatString:
+def _error(reply: Reply) -> dict[str, object]:
     kind = "thruway_error" if reply.status >= 500 else "invalid_request_error"
-    error = {"message": reply.message, "type": kind, "param": None, "code": reply.code}
-    return core.SubstitutionFormatString(json_format=Struct.from_dict({"error": error}))
+    return {"message": reply.message, "type": kind, "param": None, "code": reply.code}

@@ -10,8 +10,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Final
 
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 __all__ = ["from_file", "secret_file", "watch"]
 
@@ -29,21 +28,19 @@ def watch(path: str) -> dict[str, object]:
     return {"watched_directory": {"path": _watched(path)}}
 
 
-def from_file(folder: str, name: str, *, awaited: str = "") -> tls_pb.SdsSecretConfig:
+def from_file(folder: str, name: str, *, awaited: str = "") -> secret_pb2.SdsSecretConfig:
     """Refer to the secret whose `secret_file` lies in `folder`.
 
     `awaited`: the file that it names, which may be missing at first. Envoy then refuses the secret
     and never looks at the folder again (seen with 1.40), so that the folder has to lead it back to
     the description.
     """
-    path = str(PurePosixPath(folder) / f"{name}.json")
-    directory = core.WatchedDirectory(path=_watched(awaited)) if awaited else None
-    return tls_pb.SdsSecretConfig(
+    source: dict[str, object] = {"path": str(PurePosixPath(folder) / f"{name}.json")}
+    if awaited:
+        source |= watch(awaited)
+    return secret_pb2.SdsSecretConfig(
         name=name,
-        sds_config=core.ConfigSource(
-            path_config_source=core.PathConfigSource(path=path, watched_directory=directory),
-            resource_api_version=core.ApiVersion.V3,
-        ),
+        sds_config={"path_config_source": source, "resource_api_version": "V3"},
     )
 
 

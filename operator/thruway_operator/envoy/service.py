@@ -9,22 +9,15 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from envoy_data_plane.envoy.config.cluster import v3 as cluster
-from envoy_data_plane.envoy.config.core import v3 as core
-from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
-from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as dns_common
-from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
-from envoy_data_plane.envoy.extensions.filters.http.credential_injector import v3 as injector
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as codec
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
-from envoy_data_plane.envoy.extensions.http.injected_credentials.generic import v3 as generic
-from envoy_data_plane.envoy.extensions.network.dns_resolver.cares import v3 as cares
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
-from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
-from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy.config.cluster.v3 import cluster_pb2 as cluster
+from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
+from thruway_operator.envoy.injection import injected_credential, injecting
 from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
-from thruway_operator.envoy.wire import duration, packed
+from thruway_operator.envoy.wire import any_of, duration, extension
 
 __all__ = ["XdsService", "render_service_cluster", "secret_files"]
 
@@ -63,38 +56,34 @@ def render_service_cluster(name: str, service: XdsService) -> cluster.Cluster:
     message = cluster.Cluster(
         name=name,
         connect_timeout=duration(2_000),
-        load_assignment=endpoint.ClusterLoadAssignment(
-            cluster_name=name,
-            endpoints=[
-                endpoint.LocalityLbEndpoints(
-                    lb_endpoints=[_endpoint(host, port) for host, port in service.addresses]
-                )
+        load_assignment={
+            "cluster_name": name,
+            "endpoints": [
+                {"lb_endpoints": [_endpoint(host, port) for host, port in service.addresses]}
             ],
-        ),
-        # A replica that is not there, or does not answer, is left alone for a while.
-        outlier_detection=cluster.OutlierDetection(
-            split_external_local_origin_errors=True,
-            consecutive_local_origin_failure=1,
-            base_ejection_time=duration(5_000),
-            max_ejection_time=duration(15_000),
-        ),
-        typed_extension_protocol_options={
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(_options(service))
         },
-        transport_socket=core.TransportSocket(
-            name="envoy.transport_sockets.tls", typed_config=packed(_tls(service))
-        ),
+        # A replica that is not there, or does not answer, is left alone for a while.
+        outlier_detection={
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": {"value": 1},
+            "base_ejection_time": duration(5_000),
+            "max_ejection_time": duration(15_000),
+        },
+        typed_extension_protocol_options={
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any_of(_options(service))
+        },
+        transport_socket=extension("envoy.transport_sockets.tls", _tls(service)),
     )
     if all(_is_ip(host) for host, _ in service.addresses):
-        message.type = cluster.ClusterDiscoveryType.STATIC
+        message.type = cluster.Cluster.STATIC
     else:
-        message.cluster_type = _dns()
+        message.cluster_type.CopyFrom(_DNS)
     return message
 
 
-def _endpoint(host: str, port: int) -> endpoint.LbEndpoint:
-    address = core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
-    return endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address))
+def _endpoint(host: str, port: int) -> dict[str, object]:
+    address = {"socket_address": {"address": host, "port_value": port}}
+    return {"endpoint": {"address": address}}
 
 
 def _is_ip(host: str) -> bool:
@@ -105,80 +94,57 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _dns() -> cluster.ClusterCustomClusterType:
-    resolver = cares.CaresDnsResolverConfig(query_timeout_seconds=1, query_tries=3)
-    return cluster.ClusterCustomClusterType(
-        name="envoy.cluster.dns",
-        typed_config=packed(
-            dns.DnsCluster(
-                dns_lookup_family=dns_common.DnsLookupFamily.ALL,
-                dns_refresh_rate=duration(10_000),
-                dns_jitter=duration(2_000),
-                dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
-                    base_interval=duration(1_000), max_interval=duration(5_000)
-                ),
-                typed_dns_resolver_config=core.TypedExtensionConfig(
-                    name="envoy.network.dns_resolver.cares", typed_config=packed(resolver)
-                ),
-            )
+_RESOLVER = cares.CaresDnsResolverConfig(
+    query_timeout_seconds={"value": 1}, query_tries={"value": 3}
+)
+_DNS = cluster.Cluster.CustomClusterType(
+    **extension(
+        "envoy.cluster.dns",
+        dns.DnsCluster(
+            dns_lookup_family="ALL",
+            dns_refresh_rate=duration(10_000),
+            dns_jitter=duration(2_000),
+            dns_failure_refresh_rate={
+                "base_interval": duration(1_000),
+                "max_interval": duration(5_000),
+            },
+            typed_dns_resolver_config=extension("envoy.network.dns_resolver.cares", _RESOLVER),
         ),
     )
+)
 
 
 def _options(service: XdsService) -> http.HttpProtocolOptions:
-    token = generic.Generic(
-        credential=from_file(service.folder, _TOKEN_SDS),
-        header="authorization",
-        header_value_prefix="Bearer ",
-    )
-    inject = injector.CredentialInjector(
-        overwrite=True,
-        allow_request_without_credential=False,
-        credential=core.TypedExtensionConfig(
-            name="envoy.http.injected_credentials.generic", typed_config=packed(token)
-        ),
-    )
+    secret = from_file(service.folder, _TOKEN_SDS)
     return http.HttpProtocolOptions(
-        explicit_http_config=http.HttpProtocolOptionsExplicitHttpConfig(
-            http2_protocol_options=core.Http2ProtocolOptions(
+        explicit_http_config={
+            "http2_protocol_options": {
                 # A replica whose node is gone says nothing: without pings that lasts for minutes.
-                connection_keepalive=core.KeepaliveSettings(
-                    interval=duration(5_000), timeout=duration(3_000)
-                )
-            )
-        ),
-        http_filters=[
-            hcm.HttpFilter(
-                name="envoy.filters.http.credential_injector", typed_config=packed(inject)
-            ),
-            hcm.HttpFilter(
-                name="envoy.filters.http.upstream_codec", typed_config=packed(codec.UpstreamCodec())
-            ),
-        ],
+                "connection_keepalive": {"interval": duration(5_000), "timeout": duration(3_000)}
+            }
+        },
+        http_filters=injecting([injected_credential(secret, "authorization", "Bearer ")]),
     )
 
 
 def _tls(service: XdsService) -> tls_pb.UpstreamTlsContext:
     is_ip = _is_ip(service.server_name)
-    kinds = tls_pb.SubjectAltNameMatcherSanType
-    name = tls_pb.SubjectAltNameMatcher(
-        san_type=kinds.IP_ADDRESS if is_ip else kinds.DNS,
-        matcher=matcher.StringMatcher(exact=service.server_name),
-    )
+    name = {
+        "san_type": "IP_ADDRESS" if is_ip else "DNS",
+        "matcher": {"exact": service.server_name},
+    }
     return tls_pb.UpstreamTlsContext(
         sni="" if is_ip else service.server_name,
-        common_tls_context=tls_pb.CommonTlsContext(
-            tls_params=tls_pb.TlsParameters(
-                tls_minimum_protocol_version=tls_pb.TlsParametersTlsProtocol.TLSv1_3,
-                tls_maximum_protocol_version=tls_pb.TlsParametersTlsProtocol.TLSv1_3,
-            ),
-            combined_validation_context=tls_pb.CommonTlsContextCombinedCertificateValidationContext(
-                default_validation_context=tls_pb.CertificateValidationContext(
-                    match_typed_subject_alt_names=[name]
-                ),
-                validation_context_sds_secret_config=from_file(
+        common_tls_context={
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_3",
+                "tls_maximum_protocol_version": "TLSv1_3",
+            },
+            "combined_validation_context": {
+                "default_validation_context": {"match_typed_subject_alt_names": [name]},
+                "validation_context_sds_secret_config": from_file(
                     service.folder, _AUTHORITY_SDS, awaited=service.ca_file
                 ),
-            ),
-        ),
+            },
+        },
     )

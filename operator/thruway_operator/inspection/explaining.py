@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from envoy_data_plane.envoy.config.route import v3 as route_pb
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 
 from thruway_extproc.rewrite import rewrite
 from thruway_extproc.rule import (
@@ -22,7 +22,6 @@ from thruway_extproc.rule import (
 )
 from thruway_operator import ir
 from thruway_operator.envoy.names import EXT_PROC_FILTER, METADATA, ROUTE_CONFIG
-from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
 from thruway_operator.inspection.matching import Request, find_route, host_without_port
 from thruway_operator.inspection.shown import snapshot_of_input
 from thruway_operator.translate.conflicts import overlap
@@ -30,6 +29,8 @@ from thruway_operator.xds.resources import ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from envoy.config.route.v3 import route_components_pb2 as route_pb
 
     from thruway_extproc.rule import Rule
     from thruway_operator.inspection.loading import Input
@@ -88,7 +89,7 @@ class Explanation:
 def explain(given: Input, request: Request) -> Explanation:
     """Return what would become of the request."""
     body = snapshot_of_input(given)[ROUTE][ROUTE_CONFIG].body
-    found = find_route(route_pb.RouteConfiguration.parse(body), request)
+    found = find_route(route_pb2.RouteConfiguration.FromString(body), request)
     routes = {route.id: route for route in given.translation.config.routes}
     name, _, override = (found.name if found else "").partition("#")
     route = routes.get(name)
@@ -125,11 +126,11 @@ def explain(given: Input, request: Request) -> Explanation:
 def _branch(
     route: ir.Route | None, found: route_pb.Route | None
 ) -> tuple[ir.Branch | None, ir.Match | None]:
-    if route is None or found is None or found.match is None:
+    if route is None or found is None:
         return None, None
-    exact = found.match.path is not None
+    exact = found.match.HasField("path")
     path = found.match.path if exact else found.match.path_separated_prefix
-    wanted = ir.Match(path or "", exact)
+    wanted = ir.Match(path, exact)
     branch = next((item for item in route.branches if wanted in item.matches), None)
     return branch, wanted
 
@@ -137,15 +138,11 @@ def _branch(
 def _answer(found: route_pb.Route | None) -> Answer | None:
     if found is None:
         return Answer(404, "route_not_found", "No virtual host serves this host name.")
-    direct = found.direct_response
-    if direct is None:
+    if not found.HasField("direct_response"):
         return None
-    code = ""
-    if found.metadata is not None:
-        value = found.metadata.filter_metadata[METADATA].fields["code"]
-        code = value.string_value or ""
-    message = direct.body.inline_string if direct.body else None
-    return Answer(direct.status, code, message or "")
+    direct = found.direct_response
+    code = found.metadata.filter_metadata[METADATA].fields["code"].string_value
+    return Answer(direct.status, code, direct.body.inline_string)
 
 
 def _forwarded(found: route_pb.Route, branch: ir.Branch, request: Request) -> Forwarded | None:
@@ -180,11 +177,11 @@ def _forwarded(found: route_pb.Route, branch: ir.Branch, request: Request) -> Fo
 
 
 def _rule(found: route_pb.Route) -> Rule:
-    config = found.typed_per_filter_config[EXT_PROC_FILTER].unpack()
-    if isinstance(config, ext_proc.ExtProcPerRoute) and config.overrides:
-        for pair in config.overrides.grpc_initial_metadata:
-            if pair.key == METADATA_KEY:
-                return decode(pair.value)
+    config = ext_proc_pb2.ExtProcPerRoute()
+    found.typed_per_filter_config[EXT_PROC_FILTER].Unpack(config)
+    for pair in config.overrides.grpc_initial_metadata:
+        if pair.key == METADATA_KEY:
+            return decode(pair.value)
     raise NotImplementedError("a route forwards without a rule")
 
 

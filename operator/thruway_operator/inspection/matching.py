@@ -10,11 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from google.protobuf.unknown_fields import UnknownFieldSet
 
-    from envoy_data_plane.envoy.config.route import v3 as route_pb
-    from envoy_data_plane.envoy.type.matcher import v3 as matcher_pb
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from envoy.config.route.v3 import route_components_pb2 as route_pb
+    from envoy.config.route.v3 import route_pb2
+    from envoy.type.matcher.v3 import string_pb2
 
 __all__ = ["Request", "find_route", "host_without_port"]
 
@@ -48,7 +51,7 @@ def host_without_port(host: str) -> str:
     return re.sub(r":[0-9]*$", "", host).lower() if not host.endswith("]") else host.lower()
 
 
-def find_route(config: route_pb.RouteConfiguration, request: Request) -> route_pb.Route | None:
+def find_route(config: route_pb2.RouteConfiguration, request: Request) -> route_pb.Route | None:
     """Return the route that takes the request; None only if there is no virtual host for it."""
     host = _virtual_host(config.virtual_hosts, host_without_port(request.host))
     if host is None:
@@ -71,53 +74,58 @@ def _virtual_host(hosts: Sequence[route_pb.VirtualHost], name: str) -> route_pb.
     return best[1] if best else None
 
 
-def _takes(match: route_pb.RouteMatch | None, request: Request) -> bool:
-    if match is None:
-        return False
+def _takes(match: route_pb.RouteMatch, request: Request) -> bool:
     return _path_fits(match, request) and all(
         _header_fits(header, request) for header in match.headers
     )
 
 
 def _path_fits(match: route_pb.RouteMatch, request: Request) -> bool:
-    if match.query_parameters or match.cookies or match.dynamic_metadata or match.filter_state:
+    kind, path = match.WhichOneof("path_specifier"), request.path
+    others = {field.name for field, _ in match.ListFields()} - {kind, "headers"}
+    if others or len(UnknownFieldSet(match)):
         raise NotImplementedError("a route matches by what is not understood here")
-    path = request.path
-    if match.path is not None:
-        return path == match.path
-    if match.path_separated_prefix is not None:
-        prefix = match.path_separated_prefix
+    if kind == "path":
+        return path == str(match.path)
+    if kind == "path_separated_prefix":
+        prefix = str(match.path_separated_prefix)
         return path == prefix or path.startswith(prefix + "/")
-    if match.safe_regex is not None:
+    if kind == "safe_regex":
         return re.fullmatch(match.safe_regex.regex, path, re.DOTALL) is not None
-    if match.connect_matcher is not None:
+    if kind == "connect_matcher":
         return request.method == "CONNECT"
-    if match.prefix is not None:
+    if kind == "prefix":
         return request.target.startswith(match.prefix)
     raise NotImplementedError("a route matches paths in a way that is not understood here")
 
 
 def _header_fits(header: route_pb.HeaderMatcher, request: Request) -> bool:
     values = request.values(header.name.lower())
-    if header.present_match is not None:
-        return (bool(values) == header.present_match) != header.invert_match
-    if header.string_match is None:
+    kind = header.WhichOneof("header_match_specifier")
+    if kind == "present_match":
+        fits = bool(values) == bool(header.present_match)
+    elif kind == "string_match":
+        fits = bool(values) and _text_fits(header.string_match, ",".join(values))
+    else:
         raise NotImplementedError("a route matches headers in a way that is not understood here")
-    fits = bool(values) and _text_fits(header.string_match, ",".join(values))
-    return fits != header.invert_match
+    return fits != bool(header.invert_match)
 
 
-def _text_fits(wanted: matcher_pb.StringMatcher, text: str) -> bool:
-    if wanted.safe_regex is not None:
+def _text_fits(wanted: string_pb2.StringMatcher, text: str) -> bool:
+    kind = wanted.WhichOneof("match_pattern")
+    if kind == "safe_regex":
         return re.fullmatch(wanted.safe_regex.regex, text, re.DOTALL) is not None
+    if kind not in _TEXT:
+        raise NotImplementedError("a text is matched in a way that is not understood here")
+    part: str = getattr(wanted, kind)
     if wanted.ignore_case:
-        text = text.lower()
-    for part, fits in (
-        (wanted.exact, str.__eq__),
-        (wanted.prefix, str.startswith),
-        (wanted.suffix, str.endswith),
-        (wanted.contains, str.__contains__),
-    ):
-        if part is not None:
-            return bool(fits(text, part.lower() if wanted.ignore_case else part))
-    raise NotImplementedError("a text is matched in a way that is not understood here")
+        text, part = text.lower(), part.lower()
+    return _TEXT[kind](text, part)
+
+
+_TEXT: dict[str, Callable[[str, str], bool]] = {
+    "exact": str.__eq__,
+    "prefix": str.startswith,
+    "suffix": str.endswith,
+    "contains": str.__contains__,
+}

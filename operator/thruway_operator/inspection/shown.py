@@ -7,16 +7,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from envoy_data_plane.envoy.config.cluster import v3 as cluster_pb
-from envoy_data_plane.envoy.config.route import v3 as route_pb
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from thruway_extproc.rule import Rule
 from thruway_operator import ir
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.names import ROUTE_CONFIG
-from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
 from thruway_operator.inspection.findings import hide
+from thruway_operator.inspection.messages import to_plain
 from thruway_operator.local.texts import Redactor
 from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET
 
@@ -208,11 +208,11 @@ def snapshot_of_input(given: Input) -> Snapshot:
 def envoy_view(given: Input) -> dict[str, Any]:
     """Return Envoy's RouteConfiguration, clusters and secrets."""
     snapshot = snapshot_of_input(given)
-    config = route_pb.RouteConfiguration.parse(snapshot[ROUTE][ROUTE_CONFIG].body)
+    config = route_pb2.RouteConfiguration.FromString(snapshot[ROUTE][ROUTE_CONFIG].body)
     return {
-        "routeConfiguration": without_client_keys(config.to_dict()),
+        "routeConfiguration": without_client_keys(to_plain(config)),
         "clusters": [
-            cluster_pb.Cluster.parse(resource.body).to_dict()
+            to_plain(cluster_pb2.Cluster.FromString(resource.body))
             for _, resource in sorted(snapshot[CLUSTER].items())
         ],
         "secrets": {
@@ -235,10 +235,10 @@ def without_client_keys(value: Any) -> Any:  # noqa: ANN401 - plain data
 
 def secret_view(resource: Resource) -> str:
     """Return what a serialised Secret is, without its content."""
-    context = tls_pb.Secret.parse(resource.body).validation_context
-    if context is None or context.trusted_ca is None:
+    secret = secret_pb2.Secret.FromString(resource.body)
+    if not secret.validation_context.HasField("trusted_ca"):
         return _REDACTED
-    return _count(context.trusted_ca.inline_string or "")
+    return _count(secret.validation_context.trusted_ca.inline_string)
 
 
 def _count(pem: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envoy_data_plane.envoy.config.cluster import v3 as cluster_pb
-from envoy_data_plane.envoy.config.route import v3 as route_pb
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
-from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls_pb
-from envoy_data_plane.google.protobuf import Any as Packed
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm,
+)
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.message import Message
 
 from thruway_operator import ir
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
@@ -21,14 +24,16 @@ from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.reception import PLAIN
-from thruway_operator.inspection import messages as _messages  # noqa: F401 - makes them known
+from thruway_operator.envoy.wire import any_of, serialised
+from thruway_operator.inspection.messages import unpacked
 from thruway_operator.xds.refusal import refusal_text
 from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable
 
-    from envoy_data_plane.envoy.config.listener import v3 as listener_pb
+    from envoy.config.bootstrap.v3 import bootstrap_pb2
+    from envoy.config.listener.v3 import listener_pb2
 
     from thruway_operator.xds.resources import Snapshot
 
@@ -78,10 +83,10 @@ def _asked(config: ir.Config, system_ca: str, folder: Path) -> str:
         bootstrap = static_bootstrap({"thruway": snapshot}, folder)
     except ValueError as error:  # what the API's own types refuse
         return f"the configuration cannot be written: {type(error).__name__}"
-    return envoy_refusal(bytes(bootstrap), folder)
+    return envoy_refusal(serialised(bootstrap), folder)
 
 
-def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> Any:  # noqa: ANN401
+def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> bootstrap_pb2.Bootstrap:
     """Return a Bootstrap with everything in it, so that Envoy looks at all of it at once.
 
     Each snapshot becomes a listener of its own, by its name. `folder` is where sockets would be.
@@ -95,17 +100,18 @@ def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> Any:  #
     )
     bootstrap = render_bootstrap(options)
     static = bootstrap.static_resources
-    if static is None:  # which it never is
-        raise ValueError("the bootstrap has no static resources")
     ours = render_listener((("127.0.0.1", 0),), PLAIN).name
-    static.listeners = [
-        *(listener for listener in static.listeners if listener.name != ours),
-        *(_listener(name, snapshot) for name, snapshot in snapshots.items()),
-    ]
-    static.clusters += [
-        _static(cluster_pb.Cluster.parse(body)) for body in _bodies(snapshots.values(), CLUSTER)
-    ]
-    static.secrets = [tls_pb.Secret.parse(body) for body in _bodies(snapshots.values(), SECRET)]
+    internal = [listener for listener in static.listeners if listener.name != ours]
+    del static.listeners[:]
+    static.listeners.extend(internal)
+    static.listeners.extend(_listener(name, snapshot) for name, snapshot in snapshots.items())
+    for body in _bodies(snapshots.values(), CLUSTER):
+        cluster = cluster_pb2.Cluster.FromString(body)
+        _remove_sources(cluster)
+        static.clusters.append(cluster)
+    static.secrets.extend(
+        secret_pb2.Secret.FromString(body) for body in _bodies(snapshots.values(), SECRET)
+    )
     return bootstrap
 
 
@@ -146,35 +152,36 @@ def _cause(text: str) -> str:
     return text.rsplit(" | caused by ", 1)[-1].rstrip(")") if " | caused by " in text else text
 
 
-def _bodies(snapshots: Sequence[Snapshot] | Any, kind: str) -> list[bytes]:  # noqa: ANN401
+def _bodies(snapshots: Iterable[Snapshot], kind: str) -> list[bytes]:
     found = {
         name: resource.body for snapshot in snapshots for name, resource in snapshot[kind].items()
     }
     return list(found.values())
 
 
-def _listener(name: str, snapshot: Snapshot) -> listener_pb.Listener:
+def _listener(name: str, snapshot: Snapshot) -> listener_pb2.Listener:
     listener = render_listener((("127.0.0.1", 0),), PLAIN)
     listener.name = name
-    for chain in listener.filter_chains:
-        for network in chain.filters:
-            if network.typed_config is None:
-                continue
-            manager = network.typed_config.unpack()
-            if isinstance(manager, hcm.HttpConnectionManager):
-                body = snapshot[ROUTE][ROUTE_CONFIG].body
-                manager.rds = None
-                manager.route_config = route_pb.RouteConfiguration.parse(body)
-                network.typed_config = Packed.pack(manager)
+    config = listener.filter_chains[0].filters[0].typed_config
+    manager = hcm.HttpConnectionManager.FromString(config.value)
+    manager.route_config.ParseFromString(snapshot[ROUTE][ROUTE_CONFIG].body)
+    config.CopyFrom(any_of(manager))
     return listener
 
 
-def _static(cluster: cluster_pb.Cluster) -> cluster_pb.Cluster:
-    return cluster_pb.Cluster.from_dict(_without_source(cluster.to_dict()))
-
-
-def _without_source(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def _remove_sources(part: Any) -> None:  # noqa: ANN401 - a message, or what a field of one holds
     # A secret without a source is looked up among the static ones.
-    if isinstance(value, dict):
-        return {key: _without_source(inner) for key, inner in value.items() if key != "sdsConfig"}
-    return [_without_source(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(part, Packed):
+        inner = unpacked(part)
+        _remove_sources(inner)
+        part.CopyFrom(any_of(inner))
+    elif isinstance(part, secret_pb2.SdsSecretConfig):
+        part.ClearField("sds_config")
+    elif isinstance(part, Message):
+        for _, value in part.ListFields():
+            _remove_sources(value)
+    elif isinstance(part, Mapping):
+        _remove_sources(list(part.values()))
+    elif isinstance(part, Sequence) and not isinstance(part, str):
+        for value in part:
+            _remove_sources(value)

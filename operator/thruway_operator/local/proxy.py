@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
+from thruway_operator.envoy.wire import serialised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def write_bootstrap(
         extproc_sockets=tuple(str(folder / f"extproc-{number}.sock") for number in range(workers)),
     )
     path = folder / "bootstrap.pb"
-    path.write_bytes(bytes(render_bootstrap(options)))
+    path.write_bytes(serialised(render_bootstrap(options)))
     return path, options
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from envoy_data_plane.envoy.config.cluster import v3 as cluster_pb
-from envoy_data_plane.envoy.config.route import v3 as route_pb
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.route.v3 import route_components_pb2 as route_pb
+from envoy.config.route.v3 import route_pb2
 
 from thruway_extproc.rule import METADATA_KEY, decode
 from thruway_operator import ir
@@ -15,6 +16,8 @@ from thruway_operator.envoy.clusters import render_cluster
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.routes import first_routes, last_routes
+from thruway_operator.envoy.wire import serialised
+from thruway_operator.inspection.messages import to_plain
 from thruway_operator.inspection.shown import dump, rule_view, secret_view, without_client_keys
 from thruway_operator.inspection.validation import envoy_refusal, static_bootstrap
 from thruway_operator.sources.documents import parse_documents
@@ -97,7 +100,7 @@ def _verdict(found: Any) -> dict[str, Any]:
 
 
 def _virtual_hosts(snapshot: Snapshot, rules: dict[str, Any]) -> list[dict[str, Any]]:
-    config = route_pb.RouteConfiguration.parse(snapshot[ROUTE][ROUTE_CONFIG].body)
+    config = route_pb2.RouteConfiguration.FromString(snapshot[ROUTE][ROUTE_CONFIG].body)
     first, last = (
         list(map(_route, first_routes("*", keep_browsers_out=False))),
         list(map(_route, last_routes())),
@@ -107,7 +110,7 @@ def _virtual_hosts(snapshot: Snapshot, rules: dict[str, Any]) -> list[dict[str, 
         assert host.routes[: len(first)] == first
         assert host.routes[-len(last) :] == last
         own = host.routes[len(first) : -len(last)]
-        routes = [without_client_keys(route.to_dict()) for route in own]
+        routes = [without_client_keys(to_plain(route)) for route in own]
         for route in routes:
             _take_rule(route, rules)
         hosts.append({"domains": list(host.domains), "routes": routes})
@@ -115,7 +118,7 @@ def _virtual_hosts(snapshot: Snapshot, rules: dict[str, Any]) -> list[dict[str, 
 
 
 def _route(body: bytes) -> route_pb.Route:
-    return route_pb.Route.parse(body)
+    return route_pb.Route.FromString(body)
 
 
 def _take_rule(route: dict[str, Any], rules: dict[str, Any]) -> None:
@@ -138,7 +141,7 @@ _SAME = ("perConnectionBufferLimitBytes", "circuitBreakers", "upstreamConnection
 def _clusters(snapshot: Snapshot, *, whole: bool) -> list[dict[str, Any]]:
     shown = []
     for _, resource in sorted(snapshot[CLUSTER].items()):
-        cluster = cluster_pb.Cluster.parse(resource.body).to_dict()
+        cluster = to_plain(cluster_pb2.Cluster.FromString(resource.body))
         same = {name: cluster[name] for name in _SAME}
         assert same == _same_in_all_clusters()
         shown.append(cluster if whole else {k: v for k, v in cluster.items() if k not in same})
@@ -148,7 +151,7 @@ def _clusters(snapshot: Snapshot, *, whole: bool) -> list[dict[str, Any]]:
 @cache
 def _same_in_all_clusters() -> dict[str, Any]:
     plain = ir.Endpoint("h.example", 80, None, ir.Protocol.HTTP1, 1000, None)
-    cluster = cluster_pb.Cluster.parse(render_cluster(plain)).to_dict()
+    cluster = to_plain(cluster_pb2.Cluster.FromString(render_cluster(plain)))
     return {name: cluster[name] for name in _SAME}
 
 
@@ -158,4 +161,4 @@ def validate(cases: Iterable[Case], folder: Path) -> str:
     Each case is a listener of its own. Secrets are static, so that Envoy reads their content too.
     """
     snapshots = {case.name: case.snapshot for case in cases}
-    return envoy_refusal(bytes(static_bootstrap(snapshots, folder)), folder)
+    return envoy_refusal(serialised(static_bootstrap(snapshots, folder)), folder)

@@ -17,20 +17,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import yaml
-from envoy_data_plane.envoy.config.overload import v3 as overload
-from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections import (
-    v3 as downstream_connections,
+from envoy.extensions.resource_monitors.downstream_connections.v3 import (
+    downstream_connections_pb2 as downstream_connections,
 )
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.reception import PLAIN, certificate_files
-from thruway_operator.envoy.wire import packed
+from thruway_operator.envoy.wire import any_of, serialised
 from thruway_operator.sources.documents import parse_documents
 from thruway_operator.sources.manifests import read_manifests
 from thruway_operator.translate import translate
@@ -40,6 +38,8 @@ from thruway_testing.golden import resources_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from envoy.config.bootstrap.v3 import bootstrap_pb2
 
     from thruway_operator.envoy.reception import Reception
     from thruway_operator.xds import Fragment, Snapshot
@@ -115,8 +115,8 @@ class ProxyBench:
         file = self.folder / "bootstrap.pb"
         bootstrap = render_bootstrap(options)
         if self._connection_limit is not None:
-            bootstrap.overload_manager = _at_most(self._connection_limit)
-        file.write_bytes(bytes(bootstrap))
+            _limit_connections(bootstrap, self._connection_limit)
+        file.write_bytes(serialised(bootstrap))
         if self._reception.certificate:
             for name, text in certificate_files(self._reception.certificate).items():
                 (Path(self._reception.certificate.folder) / name).write_text(text)
@@ -179,14 +179,9 @@ class ProxyBench:
         self._loop.close()
 
 
-def _at_most(connections: int) -> overload.OverloadManager:
+def _limit_connections(bootstrap: bootstrap_pb2.Bootstrap, connections: int) -> None:
+    (monitor,) = bootstrap.overload_manager.resource_monitors
     limit = downstream_connections.DownstreamConnectionsConfig(
         max_active_downstream_connections=connections
     )
-    monitor = overload.ResourceMonitor(
-        name="envoy.resource_monitors.global_downstream_max_connections",
-        typed_config=packed(limit),
-    )
-    return overload.OverloadManager(
-        refresh_interval=timedelta(milliseconds=250), resource_monitors=[monitor]
-    )
+    monitor.typed_config.CopyFrom(any_of(limit))
