@@ -7,7 +7,6 @@ stays. Equal endpoints of several routes share a cluster and so its connections.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,16 +14,14 @@ from envoy.config.cluster.v3 import cluster_pb2 as cluster
 from envoy.config.core.v3 import base_pb2 as core
 from envoy.config.core.v3 import protocol_pb2 as protocol_pb
 from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_pb
-from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns
-from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
-from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_operator import ir
 from thruway_operator.envoy.injection import injected_credential, injecting
 from thruway_operator.envoy.names import SYSTEM_CA
+from thruway_operator.envoy.peers import by_dns, is_ip, upstream_tls
 from thruway_operator.envoy.tunnel import authority, through_tunnel, tunnel_endpoint
-from thruway_operator.envoy.wire import AS_SENT, ads, any_of, duration, extension, serialised
+from thruway_operator.envoy.wire import AS_SENT, ads, any_of, duration, serialised
 
 if TYPE_CHECKING:
     from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as generic
@@ -45,10 +42,6 @@ NO_LIMIT = 1_000_000
 """Circuit breakers default to 1,024 requests, which a gateway of streams reaches."""
 
 _BUFFER = 64 * 1024
-# By default a name server that does not answer holds up a new cluster for a minute.
-_RESOLVER = cares.CaresDnsResolverConfig(
-    query_timeout_seconds={"value": 1}, query_tries={"value": 3}
-)
 _TLS_VERSIONS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
 
 
@@ -178,7 +171,7 @@ _COMMON = cluster.Cluster(
 def _locate(message: cluster.Cluster, host: str, port: int) -> None:
     address = {"socket_address": {"address": host, "port_value": port}}
     _assign(message, endpoint_pb.LbEndpoint(endpoint={"address": address}))
-    if _is_ip(host):
+    if is_ip(host):
         message.type = cluster.Cluster.STATIC
     else:
         message.cluster_type.CopyFrom(_DNS)
@@ -189,25 +182,7 @@ def _assign(message: cluster.Cluster, endpoint: endpoint_pb.LbEndpoint) -> None:
     message.load_assignment.endpoints.add(lb_endpoints=[endpoint])
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-_DNS = cluster.Cluster.CustomClusterType(
-    name="envoy.cluster.dns",
-    typed_config=any_of(
-        dns.DnsCluster(
-            dns_lookup_family="ALL",
-            respect_dns_ttl=True,
-            all_addresses_in_single_endpoint=True,
-            typed_dns_resolver_config=extension("envoy.network.dns_resolver.cares", _RESOLVER),
-        )
-    ),
-)
+_DNS = by_dns(respect_dns_ttl=True, all_addresses_in_single_endpoint=True)
 
 
 def _http_options(
@@ -268,25 +243,7 @@ def _proxy_socket(proxy: ir.ForwardProxy) -> core.TransportSocket | None:
 
 
 def _tls_socket(tls: ir.Tls) -> core.TransportSocket:
-    is_ip = _is_ip(tls.server_name)
-    name = {
-        "san_type": "IP_ADDRESS" if is_ip else "DNS",
-        "matcher": {"exact": tls.server_name},
-    }
-    context = tls_pb.UpstreamTlsContext(
-        sni="" if is_ip else tls.server_name,
-        common_tls_context={
-            "tls_params": {
-                "tls_minimum_protocol_version": _TLS_VERSIONS[tls.minimum],
-                "tls_maximum_protocol_version": "TLSv1_3",
-            },
-            "combined_validation_context": {
-                "default_validation_context": {"match_typed_subject_alt_names": [name]},
-                "validation_context_sds_secret_config": {
-                    "name": authority_secret(tls.ca),
-                    "sds_config": ads(),
-                },
-            },
-        },
+    authority = {"name": authority_secret(tls.ca), "sds_config": ads()}
+    return core.TransportSocket(
+        **upstream_tls(tls.server_name, authority, minimum=_TLS_VERSIONS[tls.minimum])
     )
-    return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=any_of(context))

@@ -5,19 +5,16 @@ Token and CA come from files that kubelet replaces under way: see `secretfiles`.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
-from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns
-from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
-from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_operator.envoy.injection import injected_credential, injecting
+from thruway_operator.envoy.peers import by_dns, is_ip, upstream_tls
 from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
-from thruway_operator.envoy.wire import any_of, duration, extension
+from thruway_operator.envoy.wire import any_of, duration
 
 __all__ = ["XdsService", "render_service_cluster", "secret_files"]
 
@@ -72,9 +69,9 @@ def render_service_cluster(name: str, service: XdsService) -> cluster.Cluster:
         typed_extension_protocol_options={
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": any_of(_options(service))
         },
-        transport_socket=extension("envoy.transport_sockets.tls", _tls(service)),
+        transport_socket=_tls(service),
     )
-    if all(_is_ip(host) for host, _ in service.addresses):
+    if all(is_ip(host) for host, _ in service.addresses):
         message.type = cluster.Cluster.STATIC
     else:
         message.cluster_type.CopyFrom(_DNS)
@@ -86,31 +83,10 @@ def _endpoint(host: str, port: int) -> dict[str, object]:
     return {"endpoint": {"address": address}}
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-_RESOLVER = cares.CaresDnsResolverConfig(
-    query_timeout_seconds={"value": 1}, query_tries={"value": 3}
-)
-_DNS = cluster.Cluster.CustomClusterType(
-    **extension(
-        "envoy.cluster.dns",
-        dns.DnsCluster(
-            dns_lookup_family="ALL",
-            dns_refresh_rate=duration(10_000),
-            dns_jitter=duration(2_000),
-            dns_failure_refresh_rate={
-                "base_interval": duration(1_000),
-                "max_interval": duration(5_000),
-            },
-            typed_dns_resolver_config=extension("envoy.network.dns_resolver.cares", _RESOLVER),
-        ),
-    )
+_DNS = by_dns(
+    dns_refresh_rate=duration(10_000),
+    dns_jitter=duration(2_000),
+    dns_failure_refresh_rate={"base_interval": duration(1_000), "max_interval": duration(5_000)},
 )
 
 
@@ -127,24 +103,6 @@ def _options(service: XdsService) -> http.HttpProtocolOptions:
     )
 
 
-def _tls(service: XdsService) -> tls_pb.UpstreamTlsContext:
-    is_ip = _is_ip(service.server_name)
-    name = {
-        "san_type": "IP_ADDRESS" if is_ip else "DNS",
-        "matcher": {"exact": service.server_name},
-    }
-    return tls_pb.UpstreamTlsContext(
-        sni="" if is_ip else service.server_name,
-        common_tls_context={
-            "tls_params": {
-                "tls_minimum_protocol_version": "TLSv1_3",
-                "tls_maximum_protocol_version": "TLSv1_3",
-            },
-            "combined_validation_context": {
-                "default_validation_context": {"match_typed_subject_alt_names": [name]},
-                "validation_context_sds_secret_config": from_file(
-                    service.folder, _AUTHORITY_SDS, awaited=service.ca_file
-                ),
-            },
-        },
-    )
+def _tls(service: XdsService) -> dict[str, object]:
+    authority = from_file(service.folder, _AUTHORITY_SDS, awaited=service.ca_file)
+    return upstream_tls(service.server_name, authority, minimum="TLSv1_3")
