@@ -66,14 +66,12 @@ class Feed:
         return list(self._said.values())
 
     async def follow(self, source: FileSource) -> None:
-        """Reload whenever the files change, for ever."""
-        current = source.state()
-        seen = current
+        """Reload whenever the files differ from what was read of them, for ever."""
+        seen = source.last_read
         while True:
             await asyncio.sleep(_LOOK)
             look = source.state()
-            if look != current and look == seen:
-                current = look
+            if look != source.last_read and look == seen:
                 self._reload(source.read(self._translate))
             seen = look
 

@@ -68,6 +68,11 @@ class FileSource:
         """Return what tells whether anything changed: every file with its size, time and number."""
         return {file: _signature(file) for file in self._files()}
 
+    @property
+    def last_read(self) -> State:
+        """The `state` of what `read` has read: what differs from it now has changed since."""
+        return self._read
+
     def read(self, translate: Callable[[Resources], Translation] | None = None) -> Reading:
         """Read what changed since the last time and return the whole.
 
