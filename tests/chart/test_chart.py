@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -119,6 +120,10 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
         "injector.extproc.resources.requests.memory is no quantity of memory: write one such as",
     ),
     (
+        {"injector": {"envoy": {"resources": {"requests": {"memory": "2Gi"}}}}},
+        "injector.envoy.resources requests more memory than its limit lets it have",
+    ),
+    (
         {"gateway": {"enabled": True, "namespaceSelector": "thruway.dev/gateway:allowed"}},
         "gateway.namespaceSelector is no label selector: write one such as",
     ),
@@ -137,8 +142,21 @@ def test_every_contradiction_is_tried() -> None:
     assert text.count("fail ") == len(CONTRADICTIONS)
 
 
+@pytest.mark.parametrize(
+    ("request_", "limit", "fits"),
+    [
+        ("512Mi", "512Mi", True), ("513Mi", "512Mi", False), ("1G", "1Gi", True),
+        ("1Gi", "1G", False), (1000, "1k", True), ("0.5Gi", "500M", False), ("1", None, True),
+    ],
+)  # fmt: skip
+def test_a_request_is_within_its_limit(request_: object, limit: object, fits: bool) -> None:
+    resources = {"requests": {"memory": request_}, "limits": {"memory": limit}}
+    with contextlib.nullcontext() if fits else pytest.raises(helm_python.HelmError):
+        render({"injector": {"extproc": {"resources": resources}}})
+
+
 @pytest.mark.parametrize("cpu", [1, 0.25, "100m", "1.5"])
-@pytest.mark.parametrize("memory", [134217728, "128Mi", "0.5G", "64k"])
+@pytest.mark.parametrize("memory", [134217728, "128Mi", "0.5G", "640000k"])
 def test_quantities_are_as_kubernetes_has_them(cpu: object, memory: object) -> None:
     resources = {"requests": {"cpu": cpu}, "limits": {"memory": memory, "cpu": None}}
     assert render({"injector": {"envoy": {"resources": resources}}})

@@ -1,3 +1,9 @@
+{{/* A quantity of Kubernetes as a number. */}}
+{{- define "thruway.amount" -}}
+{{- $factors := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- $suffix := regexFind "[a-zA-Z]*$" . -}}
+{{- mulf (trimSuffix $suffix . | float64) (default 1.0 (get $factors $suffix)) -}}
+{{- end }}
 {{/* Values that contradict each other: one sentence says what to change. */}}
 {{- define "thruway.validate" -}}
 {{- $v := .Values -}}
@@ -28,6 +34,7 @@
 {{- fail "injector.port is 4001, where sidecars serve health: choose another" -}}
 {{- end -}}
 {{- range $part := list "envoy" "extproc" -}}
+{{- $amounts := dict -}}
 {{- range $bounds, $quantities := (index $v.injector $part).resources -}}
 {{- range $kind, $quantity := $quantities -}}
 {{- $place := printf "injector.%s.resources.%s.%s" $part $bounds $kind -}}
@@ -38,6 +45,18 @@
 {{- end -}}
 {{- if not (or (kindIs "invalid" $quantity) (regexMatch (printf "^[0-9]{1,15}([.][0-9]{1,9})?%s$" (index $forms $kind)) $text)) -}}
 {{- fail (printf "%s is no quantity of %s: write one such as %s" $place $kind (ternary "200m or 1.5" "128Mi or 1Gi" (eq $kind "cpu"))) -}}
+{{- end -}}
+{{- if not (kindIs "invalid" $quantity) -}}
+{{- $_ := set $amounts (printf "%s of %s" $bounds $kind) (include "thruway.amount" $text | float64) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $kind := list "cpu" "memory" -}}
+{{- $request := get $amounts (printf "requests of %s" $kind) -}}
+{{- $limit := get $amounts (printf "limits of %s" $kind) -}}
+{{- if and $request $limit -}}
+{{- if gt $request $limit -}}
+{{- fail (printf "injector.%s.resources requests more %s than its limit lets it have, so that no pod with a sidecar could be made: lower the one or raise the other" $part $kind) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

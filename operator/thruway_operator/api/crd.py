@@ -80,6 +80,7 @@ def _columns() -> list[Schema]:
         "Path": (".spec.path", "Path on Thruway."),
         "Upstream": (".status.upstream", "Where requests go."),
         "Accepted": (condition("Accepted"), "Whether the route is valid."),
+        "Resolved": (condition("ResolvedRefs"), "Whether all that the route refers to is there."),
         "Programmed": (condition("Programmed"), "Whether every proxy serves it."),
     }
     columns: list[Schema] = [

@@ -10,6 +10,7 @@ from thruway_operator.inject.settings import (
     LOG_LEVELS,
     InjectorError,
     Resources,
+    check_bounds,
     check_image,
     check_quantity,
 )
@@ -129,4 +130,4 @@ def _resources(part: str, default: Resources, given: Mapping[str, str | None]) -
             text = given[name]
             if text is not None:
                 changes[f"{kind}_{bound}"] = check_quantity(kind, text, _named(name))
-    return replace(default, **changes)
+    return check_bounds(replace(default, **changes), f"the sidecar's {part}")

@@ -75,7 +75,8 @@ def choose(namespace: str, named: str, routes: Sequence[RouteFacts] | None) -> C
         return _assumed(namespace, named)
     if named:
         return _named(namespace, named, routes)
-    fitting = [route for route in routes if route.provider == "openai" and route.answers_locally]
+    here = _served([route for route in routes if route.answers_locally])
+    fitting = [route for route in here if route.provider == "openai"]
     if not fitting:
         return Choice(
             f"{_USUAL}{_USUAL_VERSION}",
@@ -84,15 +85,23 @@ def choose(namespace: str, named: str, routes: Sequence[RouteFacts] | None) -> C
                 f"calls get 404 until one with path {_USUAL} is there",
             ),
         )
-    usual = [route for route in fitting if route.path == _USUAL]
-    chosen = min(usual or fitting, key=lambda route: (route.created, route.name))
-    if len(fitting) == 1:
+    open_ = [route for route in fitting if not route.wants_key] or fitting
+    chosen = min(open_, key=lambda route: (route.path != _USUAL, route.created, route.name))
+    if len(open_) == 1:
         return _choice(chosen)
     return _choice(
         chosen,
-        f"namespace {namespace} has {len(fitting)} PassthroughRoutes of provider openai: "
+        f"namespace {namespace} has {len(open_)} PassthroughRoutes of provider openai: "
         f"{chosen.name} was chosen; name one by annotation thruway.dev/route",
     )
+
+
+def _served(routes: Sequence[RouteFacts]) -> list[RouteFacts]:
+    """Leave out those whose path an older one has: the operator does, too (`Conflicted`)."""
+    oldest: dict[str, RouteFacts] = {}
+    for route in sorted(routes, key=lambda route: (route.created, route.name)):
+        oldest.setdefault(route.path, route)
+    return list(oldest.values())
 
 
 def _assumed(namespace: str, named: str) -> Choice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "InjectorError",
     "Resources",
     "Settings",
+    "check_bounds",
     "check_image",
     "check_quantity",
     "read_resources",
@@ -21,6 +23,12 @@ __all__ = [
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+_FACTORS: Final = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    **{letter: Decimal(1000) ** power for power, letter in enumerate("kMGTPE", 1)},
+    **{f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", 1)},
+}
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _SUFFIXES: Final = {"cpu": ("", "m"), "memory": ("", *"kMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")}
 # Letters of registry, path, tag and digest: https://github.com/distribution/reference
@@ -104,7 +112,30 @@ def read_resources(data: object, part: str) -> Resources:
                 continue
             what = f"{kind} in {bounds} of {part}"
             found[f"{kind}_{bounds.removesuffix('s')}"] = check_quantity(kind, str(value), what)
-    return Resources(**found)
+    return check_bounds(Resources(**found), part)
+
+
+def check_bounds(resources: Resources, part: str) -> Resources:
+    """Return resources whose requests are within their limits, as Kubernetes will want them.
+
+    Raises:
+        InjectorError: they are not; `part` is the container's name in the sentence.
+    """
+    for kind, request, limit in (
+        ("cpu", resources.cpu_request, resources.cpu_limit),
+        ("memory", resources.memory_request, resources.memory_limit),
+    ):
+        if request and limit and _amount(request) > _amount(limit):
+            raise InjectorError(
+                f"{kind} request {request} of {part} is more than its limit {limit}: lower the "
+                "one or raise the other"
+            )
+    return resources
+
+
+def _amount(quantity: str) -> Decimal:
+    number = quantity.rstrip("kKMGTPEim")
+    return Decimal(number) * _FACTORS[quantity.removeprefix(number)]
 
 
 def check_quantity(kind: str, text: str, what: str) -> str:
