@@ -36,7 +36,7 @@ test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(T) $(ARGS)
 
 test-node: setup ## Run the chart on a real node; needs root and a few of Debian's packages
-	@.venv/bin/python -m pytest --timeout 600 tests/node $(T) $(ARGS)
+	@.venv/bin/python -m pytest --timeout 600 $(if $(filter tests/node%,$(T)),,tests/node) $(T) $(ARGS)
 
 soak: setup ## Let everything go wrong at random for five minutes, with traffic running
 	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 .venv/bin/python -m pytest -s \
