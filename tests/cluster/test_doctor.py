@@ -13,6 +13,7 @@ import pytest
 
 from thruway_testing import doctored as d
 from thruway_testing.command import thruway
+from thruway_testing.doctor_faults import TOO_MUCH
 from thruway_testing.doctored_cluster import Town
 from thruway_testing.kubernetes.pods import ensure_namespace
 from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
@@ -74,8 +75,8 @@ def test_all_is_well(town: Town) -> None:
             line for line in lines if "no call has gone through pod web yet" in line
         ]
         assert [line.split()[1] for line in lines[:-1]] == [
-            "api", "crd", "operator", "injection", "webhook", "sidecar", "certificate", "route",
-            "secret", "containers", "xds", "upstream", "environment",
+            "api", "crd", "operator", "injection", "webhook", "creation", "sidecar",
+            "certificate", "route", "secret", "containers", "xds", "upstream", "environment",
         ]  # fmt: skip
 
 
@@ -232,6 +233,27 @@ def mount(town: Town) -> Iterator[None]:
 
 
 @contextmanager
+def refused(town: Town) -> Iterator[None]:
+    """A ReplicaSet whose pods the API server does not take; its controller says so in an event."""
+    labels = {"app": "hog"}
+    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "x"}]}}
+    item = {
+        "metadata": {"name": "hog-7f", "namespace": town.namespace},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": pod},
+    }
+    made = town.post(item, "replicasets")
+    event = d.refusal("ReplicaSet", "hog-7f", TOO_MUCH)
+    event["involvedObject"] |= {"namespace": town.namespace, "uid": made["metadata"]["uid"]}
+    event["metadata"] = {"name": "hog-7f.1", "namespace": town.namespace}
+    town.post(event, "events")
+    try:
+        yield
+    finally:
+        town.api.delete(town.path("replicasets", "hog-7f"))
+        town.api.delete(town.path("events", "hog-7f.1"))
+
+
+@contextmanager
 def planted_pod(town: Town, change: Callable[[d.Object], object]) -> Iterator[None]:
     """Another pod, as somebody else's webhook or template left it."""
     item = d.sidecar_pod(town.namespace, "planted")
@@ -292,6 +314,9 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     ),
     "no Service": (no_service, (), "webhook", "is not there, which MutatingWebhookConfiguration"),
     "no endpoint": (no_endpoint, (), "webhook", "has no ready endpoint, so nobody answers"),
+    "pods refused": (
+        refused, (), "creation", "ReplicaSet hog-7f cannot create its pods: Pod",
+    ),
     "no CA": (
         lambda town: authority(town, None), (), "certificate", "is not there, so no sidecar can",
     ),
@@ -382,6 +407,16 @@ def test_a_pod_that_the_injector_did_not_see(town: Town) -> None:
         result = doctor(town)
 
     assert "the injector did not answer when it was made, and failurePolicy is" in fault_in(result)
+
+
+def test_a_pod_that_was_never_made(town: Town) -> None:
+    with refused(town):
+        result = doctor(town, "hog")
+        well(town, "web")
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert f"there is no pod hog in namespace {town.namespace}: ReplicaSet hog-7f cannot cr" in line
+    assert "must be less than or equal to memory limit of 512Mi: correct what it names" in line
 
 
 @pytest.mark.parametrize(

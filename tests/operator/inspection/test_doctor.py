@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from thruway_operator.inspection.doctor import conventions
-from thruway_operator.inspection.doctor.facts import Answer, Inside
+from thruway_operator.inspection.doctor.creation import why_never_made
+from thruway_operator.inspection.doctor.facts import ABSENT, Answer, Inside
 from thruway_operator.inspection.doctor.metrics import read_metrics
 from thruway_operator.inspection.doctor.selectors import matches
 from thruway_operator.inspection.doctor.shapes import shapes
@@ -18,7 +19,16 @@ from thruway_operator.inspection.doctor.walk import diagnose
 from thruway_operator.ir import SecretValue
 from thruway_operator.kube.tokens import AUDIENCE
 from thruway_testing import doctored as d
-from thruway_testing.doctor_faults import FAULTS, Fault, forbidden, metrics, status, with_pod
+from thruway_testing.doctor_faults import (
+    FAULTS,
+    TOO_MUCH,
+    Fault,
+    forbidden,
+    metrics,
+    refused,
+    status,
+    with_pod,
+)
 from thruway_testing.markdown import table
 
 DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
@@ -35,8 +45,8 @@ def test_all_is_well() -> None:
         assert diagnosis.summary() == "All is well."
         names = list(dict.fromkeys(step.name for step in diagnosis.steps))
         assert names == [
-            "api", "crd", "operator", "injection", "webhook", "sidecar", "certificate", "route",
-            "secret", "containers", "xds", "upstream", "environment",
+            "api", "crd", "operator", "injection", "webhook", "creation", "sidecar",
+            "certificate", "route", "secret", "containers", "xds", "upstream", "environment",
         ]  # fmt: skip
 
 
@@ -100,6 +110,7 @@ def lines_of(**changed: Any) -> list[str]:
     [
         ({"operators": forbidden("list pods in the whole cluster")}, "operator", "list pods"),
         ({"webhooks": forbidden("list webhooks")}, "webhook", "list webhooks"),
+        ({"refusals": forbidden("list events")}, "creation", "list events"),
         ({"authority": forbidden("get configmaps")}, "certificate", "get configmaps"),
         ({"secrets": {"openai": forbidden("get secrets")}}, "secret", "get secrets"),
         ({"schema": forbidden("read the API's schema")}, "crd", "read the API's schema"),
@@ -120,6 +131,68 @@ def test_what_may_not_be_seen_is_said_and_the_walk_goes_on(
     assert f"you may not {right}" in diagnosis.steps[0].message
     assert diagnosis.steps[-1].name == "environment"
     assert diagnosis.summary().startswith("All is well as far as could be seen")
+
+
+JOB_DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "status"),
+    [
+        ("ReplicaSet", {"replicas": 2}, {"replicas": 2}),
+        ("ReplicaSet", {"replicas": 0}, {}),
+        ("StatefulSet", {}, {"replicas": 1}),
+        ("DaemonSet", {}, {"desiredNumberScheduled": 2, "currentNumberScheduled": 2}),
+        ("Job", {"completions": 2, "parallelism": 2}, {"active": 1, "succeeded": 1}),
+        ("Job", {}, JOB_DONE),
+        ("Job", {"suspend": True}, {}),
+        ("CronJob", {}, {}),
+    ],
+)
+def test_pods_that_were_refused_once_and_are_not_missing_now_are_no_fault(
+    kind: str, spec: d.Object, status: d.Object
+) -> None:
+    assert diagnose(d.healthy(**refused(kind, "x", TOO_MUCH, spec, status)())).healthy
+
+
+def test_the_newest_refusal_is_said_and_only_of_the_object_that_is_there() -> None:
+    given = {"owners": {("Job", "x"): Answer(d.owner("x", {}, {}))}}
+    old = d.refusal("Job", "x", "old", lastTimestamp="2026-05-01T10:00:00Z")
+    new = d.refusal("Job", "x", "new", eventTime="2026-05-01T10:00:01.000000Z")
+    other = d.refusal("Job", "x", "other", lastTimestamp="2026-05-01T11:00:00Z")
+    other["involvedObject"]["uid"] = "of one that is gone"
+
+    assert (
+        "cannot create its pods: new" in lines_of(refusals=d.listed(new, old, other), **given)[-1]
+    )
+    assert diagnose(d.healthy(refusals=d.listed(other), **given)).healthy
+    assert diagnose(d.healthy(refusals=d.listed(new), owners={("Job", "x"): ABSENT})).healthy
+
+
+def test_whose_pods_were_refused_may_not_be_seen() -> None:
+    right = {("ReplicaSet", "web-7f"): forbidden("get replicasets in namespace shop")}
+    changed = {**refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})(), "owners": right}
+    (line,) = (line for line in lines_of(**changed) if " creation " in line)
+    assert line.startswith("-  ")
+    assert "pods of ReplicaSet web-7f were refused, but you lack the right to get repli" in line
+
+
+def test_a_pod_is_not_told_of_the_refusals_of_others() -> None:
+    changed = refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})()
+    assert diagnose(d.healthy(pod="web", **changed)).healthy
+    owned = {"ownerReferences": [{"controller": True, "kind": "ReplicaSet", "name": "web-7f"}]}
+    pod = with_pod(lambda pod: pod["metadata"].update(owned))()
+    assert not diagnose(d.healthy(pod="web", **changed, **pod)).healthy
+
+
+@pytest.mark.parametrize(
+    ("pod", "said"),
+    [("web", True), ("web-7f", True), ("web-7f-x", True), ("we", False), ("web-8", False)],
+)
+def test_a_pod_that_was_never_made(pod: str, said: bool) -> None:
+    changed = refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})()
+    why = why_never_made(d.healthy(pod=pod, pods=ABSENT, **changed))
+    assert why.startswith("ReplicaSet web-7f cannot create its pods: Pod") is said
 
 
 def test_a_value_with_white_space_is_named() -> None:

@@ -12,7 +12,7 @@ from thruway_testing import doctored as d
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FAULTS", "Fault", "forbidden", "metrics", "status", "with_pod"]
+__all__ = ["FAULTS", "TOO_MUCH", "Fault", "forbidden", "metrics", "refused", "status", "with_pod"]
 
 LISTED = d.listed
 KEY = (d.OPERATORS, "thruway-injector")
@@ -128,6 +128,15 @@ def of_operator(state: d.Object) -> Callable[[], dict[str, Any]]:
     return changed
 
 
+def refused(
+    kind: str, name: str, message: str, spec: d.Object, status: d.Object
+) -> Callable[[], dict[str, Any]]:
+    """Pods of that object are refused."""
+    events = LISTED(d.refusal(kind, name, message))
+    owners = {(kind, name): Answer(d.owner(name, spec, status))}
+    return lambda: {"refusals": events, "owners": owners}
+
+
 def forbidden(right: str) -> Answer:
     return Answer(lack="forbidden", why=right)
 
@@ -142,6 +151,10 @@ MOUNT = {
     "involvedObject": {"kind": "Pod", "name": "web", "uid": "uid-of-web"},
     "message": 'MountVolume.SetUp failed for volume "thruway-ca": configmap "thruway-ca" not found',
 }
+TOO_MUCH = (
+    'Error creating: Pod "web-7f-x" is invalid: spec.initContainers[2].resources.requests: Invalid '
+    'value: "2Gi": must be less than or equal to memory limit of 512Mi'
+)
 SCALED = {"metadata": d.meta(d.OPERATORS, "thruway-operator"), "spec": {"replicas": 0}}
 
 FAULTS = [
@@ -345,6 +358,68 @@ FAULTS = [
         "webhook",
         "has no ready endpoint",
         "kubectl -n thruway-system get pods",
+    ),
+    Fault(
+        "pods-refused",
+        refused("ReplicaSet", "web-7f", TOO_MUCH, {"replicas": 2}, {"replicas": 1}),
+        "creation",
+        'ReplicaSet web-7f cannot create its pods: Pod "web-7f-x" is invalid: spec.initCont',
+        "correct what it names in the pod's template",
+    ),
+    Fault(
+        "pods-over-quota",
+        refused("StatefulSet", "db", "create Pod db-0 failed: exceeded quota: small", {}, {}),
+        "creation",
+        "StatefulSet db cannot create its pods: create Pod db-0 failed: exceeded quota: small",
+        "raise the ResourceQuota",
+    ),
+    Fault(
+        "pods-denied",
+        refused(
+            "Job",
+            "once",
+            'Error creating: admission webhook "x.inject.thruway.dev" denied the request: no.',
+            {"completions": 1},
+            {},
+        ),
+        "creation",
+        'Job once cannot create its pods: admission webhook "x.inject.thruway.dev" denied',
+        "do what the webhook asks for",
+    ),
+    Fault(
+        "pods-webhook",
+        refused(
+            "DaemonSet",
+            "each",
+            'Error creating: failed calling webhook "x": no endpoints available',
+            {},
+            {"desiredNumberScheduled": 3},
+        ),
+        "creation",
+        'DaemonSet each cannot create its pods: failed calling webhook "x"',
+        "see why the webhook that it names does not answer",
+    ),
+    Fault(
+        "pods-account",
+        refused(
+            "ReplicaSet",
+            "web-7f",
+            "Error creating: error looking up service account shop/app: not found",
+            {},
+            {},
+        ),
+        "creation",
+        "error looking up service account shop/app",
+        "create the ServiceAccount",
+    ),
+    Fault(
+        "pods-security",
+        refused(
+            "ReplicaSet", "web-7f", 'Error creating: violates PodSecurity "restricted"', {}, {}
+        ),
+        "creation",
+        'violates PodSecurity "restricted"',
+        "Pod Security Standard",
     ),
     Fault(
         "older-than-label",

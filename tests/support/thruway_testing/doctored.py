@@ -29,7 +29,9 @@ __all__ = [
     "make_ca",
     "namespace_object",
     "operator_pod",
+    "owner",
     "ready",
+    "refusal",
     "route_object",
     "running",
     "service",
@@ -233,6 +235,17 @@ def route_object(name: str = "openai", path: str = "/openai", **spec: Any) -> Ob
     }
 
 
+def refusal(kind: str, name: str, message: str, **more: Any) -> Object:
+    """Return an event on what could not create a pod."""
+    involved = {"kind": kind, "name": name, "namespace": NAMESPACE, "uid": f"uid-of-{name}"}
+    return {"involvedObject": involved, "reason": "FailedCreate", "message": message, **more}
+
+
+def owner(name: str, spec: Object, status: Object) -> Object:
+    """Return what makes pods: a ReplicaSet, a Job, …."""
+    return {"metadata": meta(NAMESPACE, name), "spec": spec, "status": status}
+
+
 def healthy(**changed: Any) -> Facts:
     """Return the facts of an installation in which all is well, but for what is given."""
     return Facts(**{**_healthy(), **changed})
@@ -270,5 +283,6 @@ def _healthy() -> dict[str, Any]:
         "secrets": {"openai": Answer({"OPENAI_API_KEY": "good"})},
         "pods": listed(sidecar_pod()),
         "mounts": listed(),
+        "refusals": listed(),
         "inside": {"web": Inside(Answer([]), Answer(METRICS))},
     }

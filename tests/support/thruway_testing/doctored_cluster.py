@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Town"]
 
 HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+ROOTS = {"endpointslices": "/apis/discovery.k8s.io/v1", "replicasets": "/apis/apps/v1"}
 HEALTH = [sys.executable, "-I", "-m", "thruway_extproc.pod", "serve"]
 
 
@@ -147,7 +148,7 @@ class Town:
 
     def path(self, plural: str, name: str = "", namespace: str = "") -> str:
         """Return where an object is, of the namespace unless another is named."""
-        root = "/apis/discovery.k8s.io/v1" if plural == "endpointslices" else "/api/v1"
+        root = ROOTS.get(plural, "/api/v1")
         whole = f"{root}/namespaces/{namespace or self.namespace}/{plural}/{name}"
         return whole.removesuffix("/")
 

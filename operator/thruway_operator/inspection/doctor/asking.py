@@ -16,7 +16,13 @@ __all__ = ["Asking"]
 
 _WITHIN: Final = 5.0
 """Seconds for an answer of a pod: kubelet's network may drop what is sent there."""
-_GROUPS: Final = {"leases": "/apis/coordination.k8s.io/v1"}
+_GROUPS: Final = {
+    "daemonsets": "/apis/apps/v1",
+    "jobs": "/apis/batch/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
+    "replicasets": "/apis/apps/v1",
+    "statefulsets": "/apis/apps/v1",
+}
 
 
 class Asking:

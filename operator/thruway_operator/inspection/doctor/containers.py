@@ -16,6 +16,7 @@ from thruway_operator.inspection.doctor.conventions import (
     namespace_of,
     restart,
 )
+from thruway_operator.inspection.doctor.events import last_word
 from thruway_operator.inspection.doctor.states import container_status, first_trouble
 from thruway_operator.inspection.doctor.steps import failed, good, unchecked
 
@@ -114,9 +115,9 @@ def _begun(status: dict[str, Any]) -> bool:
 def _mount(facts: Facts, pod: Object) -> str:
     """Return the newest word of kubelet on a volume of the pod that cannot be mounted."""
     uid = pod["metadata"].get("uid")
-    found = [item for item in facts.mounts.items if item["involvedObject"].get("uid") == uid]
-    found.sort(key=lambda item: str(item.get("lastTimestamp") or item.get("eventTime") or ""))
-    return str(found[-1].get("message", "")).rstrip(". ") if found else ""
+    return last_word(
+        item for item in facts.mounts.items if item["involvedObject"].get("uid") == uid
+    )
 
 
 def _restarts(pod: Object) -> str:

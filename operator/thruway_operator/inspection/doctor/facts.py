@@ -97,6 +97,10 @@ class Facts:
     pods: Answer = NOT_ASKED
     mounts: Answer = NOT_ASKED
     """Events FailedMount of the namespace."""
+    refusals: Answer = NOT_ASKED
+    """Events FailedCreate of the namespace."""
+    owners: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
+    """What those events are about, by kind and name."""
     inside: Mapping[str, Inside] = field(default_factory=dict)
 
     def forbidden(self) -> list[str]:

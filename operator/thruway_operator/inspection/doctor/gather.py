@@ -23,6 +23,12 @@ from thruway_operator.inspection.doctor.conventions import (
     name_of,
     namespace_of,
 )
+from thruway_operator.inspection.doctor.creation import (
+    OWNERS,
+    Owner,
+    refused_owners,
+    why_never_made,
+)
 from thruway_operator.inspection.doctor.facts import NOT_ASKED, Answer, Facts, Inside, Object
 from thruway_operator.inspection.doctor.operator import authority_name, is_fresh, serving_operators
 from thruway_operator.inspection.doctor.routes import key_refs
@@ -67,6 +73,7 @@ async def _gather(access: Access, namespace: str, pod: str) -> Facts:
         if not facts.version.there:
             return facts
         facts = await _first(ask, facts)
+        facts = replace(facts, owners=await _owners(ask, facts))
         _known(facts)
         facts = await _second(ask, facts)
         return replace(facts, inside=await _inside(ask, facts))
@@ -76,9 +83,10 @@ def _known(facts: Facts) -> None:
     if facts.namespace_object.absent:
         raise UnknownError(f"there is no namespace {facts.namespace}: name one by -n")
     if facts.pods.absent:
+        see = f"see kubectl -n {facts.namespace} get pods"
         raise UnknownError(
-            f"there is no pod {facts.pod} in namespace {facts.namespace}: see kubectl -n "
-            f"{facts.namespace} get pods"
+            f"there is no pod {facts.pod} in namespace {facts.namespace}: "
+            f"{why_never_made(facts) or see}"
         )
 
 
@@ -98,10 +106,17 @@ async def _first(ask: Asking, facts: Facts) -> Facts:
         ),
         "authority": ask.here("get", "configmaps", AUTHORITY),
         "mounts": ask.here("list", "events", fieldSelector="reason=FailedMount"),
+        "refusals": ask.here("list", "events", fieldSelector="reason=FailedCreate"),
     }
     answers = await asyncio.gather(*questions.values())
     found: dict[str, Any] = dict(zip(questions, answers, strict=True))
     return replace(facts, **found)
+
+
+async def _owners(ask: Asking, facts: Facts) -> dict[Owner, Answer]:
+    """Ask for the objects whose pods were refused."""
+    owners = refused_owners(facts)
+    return await _each({it: ask.here("get", OWNERS[it[0]], it[1]) for it in owners})
 
 
 async def _pods(ask: Asking, name: str) -> Answer:

@@ -8,6 +8,7 @@ from thruway_operator.inspection.doctor.access import check_api, check_crd
 from thruway_operator.inspection.doctor.certificates import check_certificate
 from thruway_operator.inspection.doctor.containers import check_containers
 from thruway_operator.inspection.doctor.conventions import examined, has_sidecar
+from thruway_operator.inspection.doctor.creation import check_creation
 from thruway_operator.inspection.doctor.environment import check_environment
 from thruway_operator.inspection.doctor.injection import check_injection, check_sidecars
 from thruway_operator.inspection.doctor.inside import check_xds
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose"]
 
-# The webhook comes before the pods that lack a sidecar: while it is ill, a restart cures nothing.
+# The webhook comes before the pods that lack a sidecar: while it is ill, a restart cures nothing,
+# and neither does it while new pods are refused.
 _OF_ALL: Final = (
     check_api,
     check_crd,
     check_operator,
     check_injection,
     check_webhook,
+    check_creation,
     check_sidecars,
     check_certificate,
     check_routes,
