@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ import yaml
 from thruway_testing.cluster_user import CREDENTIAL, User
 from thruway_testing.command import thruway
 from thruway_testing.kubernetes.bulk import route
+from thruway_testing.kubernetes.setup import install_crd
+from thruway_testing.operator_process import Installation
+from thruway_testing.up import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +36,20 @@ def user(control_plane: ControlPlane, namespace: str) -> User:
 
 def run(plane: ControlPlane, *arguments: str) -> Result:
     return thruway(*arguments, environment={"KUBECONFIG": str(plane.admin_kubeconfig)})
+
+
+def grant(plane: ControlPlane, user: str) -> Path:
+    """Let a user list routes, and nothing else; return a kubeconfig."""
+    rules = [{"apiGroups": ["thruway.dev"], "resources": ["passthroughroutes"], "verbs": ["list"]}]
+    base, group = "/apis/rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
+    plane.api.post(f"{base}/clusterroles", {"metadata": {"name": user}, "rules": rules})
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    plane.api.post(f"{base}/clusterrolebindings", binding)
+    return plane.kubeconfig(user)
 
 
 def write(folder: Path, namespace: str, *documents: dict[str, object]) -> str:
@@ -71,6 +89,56 @@ def test_status_shows_every_route_and_says_what_is_wrong(
     assert mine["good"]["good"] is True
     assert mine["bad"]["good"] is False
     assert mine["bad"]["conditions"]["ResolvedRefs"]["reason"] == "SecretNotFound"
+
+
+def test_status_while_no_operator_runs(own_control_plane: ControlPlane) -> None:
+    """What the last one wrote is still there, and is no news."""
+    plane = own_control_plane
+    install_crd(plane)
+    user = User(plane.api, "default")
+    wait_until(lambda: run(plane, "status").exit_code != 2, "the CRD's storage is there")
+    never = run(plane, "status")
+    with Installation(plane) as installation:
+        replica = installation.replica().start().wait_ready()
+        user.apply("good", "https://api.example.com")
+        user.wait_condition("good", "Accepted", "True")
+        path = "/apis/thruway.dev/v1alpha1/namespaces/default/passthroughroutes/good/status"
+        there = json.loads(run(plane, "status", "-o", "json").output)
+        replica.kill()
+        all_true = [
+            {**item, "status": "True"}
+            for item in plane.api.get(path.removesuffix("/status"))["status"]["conditions"]
+        ]
+        plane.api.merge(path, {"status": {"conditions": all_true}})
+        lease = f"/apis/coordination.k8s.io/v1/namespaces/{installation.namespace}/leases"
+        renewed = plane.api.get(f"{lease}/thruway-operator")["spec"]["renewTime"]
+        then = dt.datetime.fromisoformat(renewed)
+        wait_until(lambda: (dt.datetime.now(dt.UTC) - then).total_seconds() > 5, "it is old")
+        killed = run(plane, "status")
+        data = json.loads(run(plane, "status", "-o", "json").output)
+        rights = grant(plane, "viewer")
+        unseen = thruway("status", "--kubeconfig", str(rights))
+
+    assert never.exit_code == 1, never.output
+    assert never.output.splitlines() == [
+        "No operator is running (there is no Lease thruway-operator in this cluster).",
+        "",
+        "There is no PassthroughRoute in this cluster.",
+    ]
+    assert there["operator"] == {"running": True, "problem": None}
+    assert killed.exit_code == 1
+    sentence, empty, title, row = killed.output.splitlines()
+    assert sentence == (
+        f"No operator is running (Lease thruway-operator in namespace {installation.namespace} was "
+        f"last renewed at {then:%Y-%m-%d %H:%M:%S} UTC): this is what it last said."
+    )
+    assert empty == ""
+    assert title.startswith("NAMESPACE")
+    assert row.split()[4:7] == ["True", "True", "True"]
+    assert data["operator"]["running"] is False
+    assert data["operator"]["problem"] in sentence
+    assert data["routes"][0]["good"] is True
+    assert (unseen.exit_code, unseen.output.splitlines()) == (0, [title, row])
 
 
 def test_status_of_a_namespace_that_is_not_there(control_plane: ControlPlane) -> None:
@@ -182,19 +250,7 @@ def test_check_says_which_rights_are_missing(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     file = write(tmp_path, namespace, route("a", "https://api.example.com", credential=CREDENTIAL))
-    rules = [{"apiGroups": ["thruway.dev"], "resources": ["passthroughroutes"], "verbs": ["list"]}]
-    role = {"metadata": {"name": namespace}, "rules": rules}
-    base = "/apis/rbac.authorization.k8s.io/v1"
-    control_plane.api.post(f"{base}/clusterroles", role)
-    binding = {
-        "metadata": {"name": namespace},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace,
-        },
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": namespace}],
-    }  # fmt: skip
-    control_plane.api.post(f"{base}/clusterrolebindings", binding)
-    kubeconfig = str(control_plane.kubeconfig(namespace))
+    kubeconfig = str(grant(control_plane, namespace))
 
     result = thruway("check", "--cluster", "-f", file, "--kubeconfig", kubeconfig)
 

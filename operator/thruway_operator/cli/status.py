@@ -27,11 +27,12 @@ def status(namespace: str | None, output: str, kubeconfig: str | None, context: 
     """Show every route of the cluster that kubectl would use, and what became of it.
 
     A table, then a sentence for each route that is not served by every proxy as it was written.
-    PROXIES: how many hold it, of how many are connected.
+    PROXIES: how many hold it, of how many are connected. Before it a sentence if no operator runs,
+    as far as you may list Leases in the whole cluster: the table is then what the last one said.
 
     \b
     Exit code 0: all routes are programmed.
-    Exit code 1: some route is not.
+    Exit code 1: some route is not, or no operator runs.
     Exit code 2: the cluster cannot be asked.
     """
     from thruway_operator.inspection.states import StatesError, read_states, table
@@ -42,11 +43,11 @@ def status(namespace: str | None, output: str, kubeconfig: str | None, context: 
     except StatesError as error:
         raise Unusable(str(error), whole=True) from None
     if output == "json":
-        as_json({"version": 1, "routes": [state.data() for state in states]})
-    elif states:
-        for line in table(states):
-            click.echo(line)
+        as_json(states.data())
     else:
         where = f"in namespace {namespace}" if namespace else "in this cluster"
-        click.echo(f"There is no PassthroughRoute {where}.")
-    sys.exit(0 if all(state.good for state in states) else 1)
+        nothing = [f"There is no PassthroughRoute {where}."]
+        head = [states.warning, ""] if states.warning else []
+        for line in (*head, *(table(states.routes) if states.routes else nothing)):
+            click.echo(line)
+    sys.exit(0 if states.good else 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thruway_operator.inspection.findings import conceal
+from thruway_operator.inspection.running import Running, read_running
 from thruway_operator.kube import ApiError, KubeClient, KubeError
 from thruway_operator.sources.hints import GROUP, PLURAL, VERSION
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.kube import Access
 
-__all__ = ["RouteState", "StatesError", "read_states", "table"]
+__all__ = ["RouteState", "States", "StatesError", "read_states", "table"]
 
 _TITLES = ("NAMESPACE", "NAME", "PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PROGRAMMED", "PROXIES")
 
@@ -91,8 +92,34 @@ class RouteState:
         return str(self.conditions.get(kind, {}).get("status", "Unknown"))
 
 
-def read_states(access: Access, namespace: str | None) -> list[RouteState]:
-    """Return the routes of a namespace, or of all, by namespace and name.
+@dataclass(frozen=True, slots=True)
+class States:
+    """All routes that were asked for, by namespace and name, and whether an operator runs."""
+
+    routes: Sequence[RouteState]
+    operator: Running
+
+    @property
+    def good(self) -> bool:
+        """Whether every route is, and what is said of them is of now."""
+        return self.operator.value is not False and all(route.good for route in self.routes)
+
+    @property
+    def warning(self) -> str:
+        """A sentence if no operator runs, so that nobody keeps the routes' status; or ""."""
+        if self.operator.value is not False:
+            return ""
+        last = ": this is what it last said" if self.routes else ""
+        return f"No operator is running ({self.operator.why}){last}."
+
+    def data(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        routes = [route.data() for route in self.routes]
+        return {"version": 1, "operator": self.operator.data(), "routes": routes}
+
+
+def read_states(access: Access, namespace: str | None) -> States:
+    """Return the routes of a namespace, or of all.
 
     Raises:
         StatesError: the API server cannot be reached, knows no PassthroughRoute, or refuses.
@@ -100,7 +127,7 @@ def read_states(access: Access, namespace: str | None) -> list[RouteState]:
     return asyncio.run(_read(access, namespace))
 
 
-async def _read(access: Access, namespace: str | None) -> list[RouteState]:
+async def _read(access: Access, namespace: str | None) -> States:
     scope = f"/namespaces/{namespace}" if namespace else ""
     path = f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}"
     async with KubeClient(access) as client:
@@ -108,6 +135,7 @@ async def _read(access: Access, namespace: str | None) -> list[RouteState]:
             listed = await client.get(path)
             if namespace and not listed.get("items"):
                 await _check_namespace(client, namespace)
+            operator = await read_running(client)
         except ApiError as error:
             if error.status == 404:
                 raise StatesError(
@@ -120,7 +148,7 @@ async def _read(access: Access, namespace: str | None) -> list[RouteState]:
         except KubeError as error:
             raise StatesError(f"{error}: check the kubeconfig and the network") from error
     found = [_state(item) for item in listed.get("items") or ()]
-    return sorted(found, key=lambda state: (state.namespace, state.name))
+    return States(sorted(found, key=lambda state: (state.namespace, state.name)), operator)
 
 
 async def _check_namespace(client: KubeClient, name: str) -> None:

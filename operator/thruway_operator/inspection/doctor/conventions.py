@@ -30,7 +30,6 @@ __all__ = [
     "EXTPROC",
     "HEALTH_PORT",
     "INJECT",
-    "LEASE",
     "OPERATOR",
     "SIDECAR",
     "TOKEN_VOLUME",
@@ -53,7 +52,6 @@ AUTHORITY: Final = CA_CONFIG_MAP
 SIDECAR: Final = OUR_CONTAINERS
 AUDIENCE: Final = "thruway-xds"
 """As `kube.tokens` has it, which is no pure module."""
-LEASE: Final = "thruway-operator"
 OPERATOR: Final = "app.kubernetes.io/name=thruway,app.kubernetes.io/component=operator"
 WEBHOOKS: Final = ".inject.thruway.dev"
 """What the names of the injector's webhooks end with."""

@@ -15,7 +15,6 @@ from thruway_operator.inspection.doctor.conventions import (
     AUTHORITY,
     EXTPROC,
     HEALTH_PORT,
-    LEASE,
     OPERATOR,
     containers,
     examined,
@@ -30,10 +29,11 @@ from thruway_operator.inspection.doctor.creation import (
     why_never_made,
 )
 from thruway_operator.inspection.doctor.facts import NOT_ASKED, Answer, Facts, Inside, Object
-from thruway_operator.inspection.doctor.operator import authority_name, is_fresh, serving_operators
+from thruway_operator.inspection.doctor.operator import authority_name, serving_operators
 from thruway_operator.inspection.doctor.routes import key_refs
 from thruway_operator.inspection.doctor.shapes import shapes
 from thruway_operator.inspection.doctor.webhook import hooks_of, service_of
+from thruway_operator.inspection.leases import AGAIN, LEASE, is_fresh
 from thruway_operator.kube import KubeClient
 from thruway_operator.sources.objects import secret_values
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["UnknownError", "gather"]
 
-_AGAIN: Final = 2.5
-"""Seconds after which a Lease that looks old is looked at again; it is renewed each second."""
 _AT_ONCE: Final = 8
 
 
@@ -160,14 +158,12 @@ async def _deployments(ask: Asking, facts: Facts) -> Answer:
 
 async def _later(ask: Asking, facts: Facts, leases: dict[str, Answer]) -> dict[str, Answer]:
     """Look at Leases again that look old by our clock, which may be wrong."""
-    old = [where for where, found in leases.items() if found.there and not _fresh(found, facts)]
+    old = [
+        at for at, found in leases.items() if found.there and not is_fresh(found.value, facts.now)
+    ]
     if old:
-        await asyncio.sleep(_AGAIN)
+        await asyncio.sleep(AGAIN)
     return await _each({where: ask.one("leases", where, LEASE) for where in old})
-
-
-def _fresh(lease: Answer, facts: Facts) -> bool:
-    return is_fresh((lease.value.get("spec") or {}).get("renewTime"), facts.now)
 
 
 async def _secret(ask: Asking, name: str) -> Answer:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from thruway_operator.inspection.doctor.conventions import (
     AUTHORITY,
-    LEASE,
     ended,
     name_of,
     namespace_of,
 )
 from thruway_operator.inspection.doctor.states import first_trouble, is_ready
 from thruway_operator.inspection.doctor.steps import failed, good, unchecked
+from thruway_operator.inspection.leases import LEASE, holder, is_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,11 +20,7 @@ if TYPE_CHECKING:
     from thruway_operator.inspection.doctor.facts import Facts, Object
     from thruway_operator.inspection.doctor.steps import Step
 
-__all__ = ["authority_name", "check_operator", "is_fresh", "serving_operators"]
-
-_FRESH: Final = 4.0
-"""Seconds since the Lease's last renewal within which nobody's clock matters; it is renewed each
-second."""
+__all__ = ["authority_name", "check_operator", "serving_operators"]
 
 
 def check_operator(facts: Facts) -> Iterator[Step]:
@@ -109,31 +104,19 @@ def _lease(facts: Facts, pods: Sequence[Object]) -> Step | None:
     if answer is None or not (answer.there or answer.absent):
         return None
     remedy = f"see the operator's log: kubectl -n {namespace} logs {name_of(pods[0])}"
-    spec = (answer.value or {}).get("spec") or {}
-    if answer.absent or not spec.get("holderIdentity"):
+    if answer.absent or not holder(answer.value):
         message = (
             f"no operator holds Lease {LEASE} in namespace {namespace}, so nobody writes status"
         )
         return failed("operator", message, remedy)
-    later = ((facts.leases_later.get(namespace, answer).value or {}).get("spec")) or {}
-    if is_fresh(spec.get("renewTime"), facts.now) or later.get("renewTime") != spec.get(
-        "renewTime"
-    ):
+    later = facts.leases_later.get(namespace, answer).value or {}
+    if is_held(answer.value, later, facts.now):
         return None
     message = (
         f"Lease {LEASE} in namespace {namespace} is not renewed, so nobody writes status: "
-        f"{spec['holderIdentity']} held it last"
+        f"{holder(answer.value)} held it last"
     )
     return failed("operator", message, remedy)
-
-
-def is_fresh(renewed: str | None, now: dt.datetime) -> bool:
-    """Tell whether a Lease was renewed a moment ago, by our clock."""
-    try:
-        then = dt.datetime.fromisoformat(renewed or "")
-    except ValueError:
-        return False
-    return abs((now - then).total_seconds()) < _FRESH
 
 
 def _well(pods: Sequence[Object]) -> str:
