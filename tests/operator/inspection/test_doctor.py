@@ -60,6 +60,7 @@ def test_a_fault_is_the_first_thing_said(fault: Fault) -> None:
     assert fault.message in last.message
     assert fault.remedy in last.remedy
     assert not diagnosis.healthy
+    assert last.remedy not in last.message  # each is said once
     line = last.text()
     assert line.startswith("FAIL  ")
     assert line.isprintable()

@@ -497,7 +497,7 @@ FAULTS = [
         lambda: {"routes": LISTED()},
         "route",
         "there is no PassthroughRoute in namespace shop",
-        "apply one",
+        "apply one: kubectl -n shop apply -f examples/sidecar/route.yaml",
     ),
     Fault(
         "route-not-named",
@@ -517,29 +517,45 @@ FAULTS = [
         "route-conflict",
         lambda: {
             "routes": LISTED(
-                route_with("Accepted", "Conflicted", "path collides with /openai of x")
+                route_with(
+                    "Accepted",
+                    "Conflicted",
+                    "path collides with /openai of the older route shop/x, which keeps it: use "
+                    "another path, or other hostnames",
+                )
             )
         },
         "route",
-        "PassthroughRoute openai has Accepted=False (Conflicted): path collides",
-        "take another path",
+        "(Conflicted): path collides with /openai of the older route shop/x, which keeps it",
+        "use another path, or other hostnames",
+    ),
+    Fault(
+        "route-invalid",
+        lambda: {"routes": LISTED(route_with("Accepted", "Invalid", "spec.path: has no /"))},
+        "route",
+        "PassthroughRoute openai has Accepted=False (Invalid): spec.path: has no /",
+        "correct the field that it names",
     ),
     Fault(
         "route-secret",
         lambda: {
             "routes": LISTED(
-                route_with("ResolvedRefs", "SecretNotFound", "there is no Secret openai")
+                route_with(
+                    "ResolvedRefs",
+                    "SecretNotFound",
+                    "there is no Secret openai in namespace shop: create it",
+                )
             )
         },
         "route",
-        "PassthroughRoute openai has ResolvedRefs=False (SecretNotFound)",
-        "create the Secret",
+        "(SecretNotFound): there is no Secret openai in namespace shop",
+        "create it",
     ),
     Fault(
         "route-rejected",
-        lambda: {"routes": LISTED(route_with("Programmed", "Rejected", "Envoy refuses"))},
+        lambda: {"routes": LISTED(route_with("Programmed", "Rejected", "Envoy refuses it: x"))},
         "route",
-        "PassthroughRoute openai has Programmed=False (Rejected)",
+        "PassthroughRoute openai has Programmed=False (Rejected): Envoy refuses it: x",
         "undo the last change",
     ),
     Fault(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from thruway_operator.inspection.doctor.facts import Facts, Object
+    from thruway_operator.inspection.doctor.states import Trouble
     from thruway_operator.inspection.doctor.steps import Step
 
 __all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs"]
@@ -20,18 +21,7 @@ KeyRef = tuple[str, str]
 
 _ROUTE: Final = "thruway.dev/route"
 _LOG: Final = "see the operator's log"
-_REMEDIES: Final = {
-    "Conflicted": "take another path or other hostnames",
-    "NotAllowed": "ask an administrator, or leave exposure: Cluster out",
-    "SecretNotFound": "create the Secret",
-    "SecretKeyNotFound": "add the key to the Secret, or correct the route's secretKeyRef",
-    "SecretEmpty": "put the credential into the Secret",
-    "SecretInvalid": "store the bare credential",
-    "CaCertificateNotFound": "create it, or correct the route's caCertificateRef",
-    "CaCertificateInvalid": "store the CA's certificates as PEM",
-    "Rejected": "undo the last change of the route; what worked before it is served on",
-    "ReplicaSilent": _LOG,
-}
+_REFUSED: Final = "undo the last change of the route; what worked before it is served on"
 _LATER: Final = ("NoProxies", "Pending")
 """Reasons of Programmed that lie in the pods, which come later."""
 
@@ -43,7 +33,7 @@ def check_routes(facts: Facts) -> Iterator[Step]:
         yield failed(
             "route",
             f"there is no PassthroughRoute in namespace {facts.namespace}",
-            "apply one: see docs/operator.md",
+            f"apply one: kubectl -n {facts.namespace} apply -f examples/sidecar/route.yaml",
         )
         return
     for pod in examined(facts):
@@ -70,14 +60,23 @@ def _check(route: Object) -> Step:
         reason = str(found.get("reason", "Unknown"))
         later = kind == "Programmed" and reason in _LATER
         if found.get("status") != "True" and not later:
-            said = str(found.get("message", "")).rstrip(". ")
-            remedy = _REMEDIES.get(reason, "correct the field that it names")
+            said, remedy = _split(reason, str(found.get("message", "")).rstrip(". "))
             message = f"PassthroughRoute {name} has {kind}={found.get('status')} ({reason}): {said}"
             return failed("route", message, remedy)
     if status.get("observedGeneration") != generation:
         message = f"the operator has not looked at the newest change of PassthroughRoute {name} yet"
         return failed("route", message, f"if it stays so, {_LOG}")
     return good("route", f"PassthroughRoute {name} is accepted, and what it refers to is there")
+
+
+def _split(reason: str, said: str) -> Trouble:
+    """Return what is wrong and what to do, which most of the operator's messages say themselves."""
+    if reason == "Rejected":  # in Envoy's own words
+        return said, _REFUSED
+    what, _, remedy = said.partition(": ")
+    if remedy and " " in what:  # else it is the name of a field
+        return what, remedy
+    return said, "correct the field that it names"
 
 
 def condition(route: Object, kind: str) -> dict[str, Any]:
