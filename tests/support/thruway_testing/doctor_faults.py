@@ -805,6 +805,26 @@ FAULTS = [
         "http://127.0.0.1:4000/openai/v1",
     ),
     Fault(
+        "env-path-moved",
+        env("http://127.0.0.1:4000/old/v1"),
+        "environment",
+        "leads to the path /old/v1, which is no route's",
+        "delete pod web and create it again, or put the route's path back; if the pod's template "
+        "itself sets it, take it out there first",
+    ),
+    Fault(
+        "env-path-own",
+        with_pod(
+            lambda pod: (
+                pod["metadata"]["annotations"].pop("thruway.dev/injected"),
+                pod["spec"]["containers"][0]["env"][0].update(value="http://127.0.0.1:4000/old"),
+            )
+        ),
+        "environment",
+        "leads to the path /old, which is no route's",
+        "take it out of the pod's template, or set it to http://127.0.0.1:4000/openai/v1",
+    ),
+    Fault(
         "env-tls",
         env("https://127.0.0.1:4000/openai/v1"),
         "environment",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from thruway_operator.inject.names import INJECTED
 from thruway_operator.inspection.doctor.conventions import SIDECAR, annotations_of, name_of, restart
 from thruway_operator.inspection.doctor.steps import failed, good, unchecked
 
@@ -39,8 +40,7 @@ def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
         wrong = _wrong(facts, pod, value)
         if wrong:
             message = f"{_VARIABLE} of container {container} of pod {name} {wrong}"
-            remedy = f"take it out of the pod's template, or set it to {_right(facts, pod)}"
-            yield failed(_NAME, message, remedy)
+            yield failed(_NAME, message, _remedy(facts, pod, value))
             return
         yield good(
             _NAME, f"{_VARIABLE} of container {container} of pod {name} leads to the sidecar"
@@ -60,6 +60,17 @@ def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
         return unchecked(_NAME, f'{message}, as thruway.dev/env: "false" says')
     remedy = f"{restart(pod)}, or set it to {_right(facts, pod)}"
     return failed(_NAME, f"{message}, so an SDK calls its API directly", remedy)
+
+
+def _remedy(facts: Facts, pod: Object, value: str) -> str:
+    """The injector's own value was right when the pod was made: then the route has changed."""
+    injectors = f"http://{_HOSTS[0]}:{_port(pod)}/"
+    if INJECTED in annotations_of(pod) and value.startswith(injectors):
+        return (
+            f"{restart(pod)}, or put the route's path back; if the pod's template itself sets it, "
+            "take it out there first"
+        )
+    return f"take it out of the pod's template, or set it to {_right(facts, pod)}"
 
 
 def _right(facts: Facts, pod: Object) -> str:
