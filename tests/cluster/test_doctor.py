@@ -75,8 +75,8 @@ def test_all_is_well(town: Town) -> None:
             line for line in lines if "no call has gone through pod web yet" in line
         ]
         assert [line.split()[1] for line in lines[:-1]] == [
-            "api", "crd", "operator", "injection", "webhook", "creation", "sidecar",
-            "certificate", "route", "secret", "containers", "xds", "upstream", "environment",
+            "api", "crd", "operator", "injection", "webhook", "creation", "certificate",
+            "route", "secret", "sidecar", "containers", "xds", "upstream", "environment",
         ]  # fmt: skip
 
 
@@ -407,6 +407,14 @@ def test_a_pod_that_the_injector_did_not_see(town: Town) -> None:
         result = doctor(town)
 
     assert "the injector did not answer when it was made, and failurePolicy is" in fault_in(result)
+
+
+def test_a_route_that_the_pod_does_not_call_is_no_fault_of_it(town: Town) -> None:
+    with other_route(town, "https://a.example", "/openai", "Accepted", "False"):
+        lines = well(town, "web")
+        assert "(Conflicted)" in fault_in(doctor(town))
+    (line,) = (line for line in lines if line.split()[1] == "route")
+    assert line.endswith("; not well, but not called by pod web: other")
 
 
 def test_a_pod_that_was_never_made(town: Town) -> None:

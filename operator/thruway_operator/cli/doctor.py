@@ -33,8 +33,8 @@ def doctor(
 ) -> None:
     """Find the first thing that is wrong between an application's pod and its upstream.
 
-    Walks the chain: API server, CRD, operator, labels, webhook, creation of pods, sidecar,
-    certificate, routes, Secrets, containers, xDS, upstream, environment. With POD for that pod,
+    Walks the chain: API server, CRD, operator, labels, webhook, creation of pods, certificate,
+    routes, Secrets, sidecar, containers, xDS, upstream, environment. With POD for that pod,
     otherwise for the namespace and every pod in it that has a sidecar. One line for each step; it
     stops at the first fault, and says what to do. Nothing is written, and no value of a Secret is
     shown.

@@ -21,6 +21,7 @@ from thruway_operator.kube.tokens import AUDIENCE
 from thruway_testing import doctored as d
 from thruway_testing.doctor_faults import (
     FAULTS,
+    OTHER,
     TOO_MUCH,
     Fault,
     forbidden,
@@ -45,8 +46,8 @@ def test_all_is_well() -> None:
         assert diagnosis.summary() == "All is well."
         names = list(dict.fromkeys(step.name for step in diagnosis.steps))
         assert names == [
-            "api", "crd", "operator", "injection", "webhook", "creation", "sidecar",
-            "certificate", "route", "secret", "containers", "xds", "upstream", "environment",
+            "api", "crd", "operator", "injection", "webhook", "creation", "certificate",
+            "route", "secret", "sidecar", "containers", "xds", "upstream", "environment",
         ]  # fmt: skip
 
 
@@ -194,6 +195,52 @@ def test_a_pod_that_was_never_made(pod: str, said: bool) -> None:
     changed = refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})()
     why = why_never_made(d.healthy(pod=pod, pods=ABSENT, **changed))
     assert why.startswith("ReplicaSet web-7f cannot create its pods: Pod") is said
+
+
+def unlike(name: str, path: str) -> d.Object:
+    """A route that the operator refuses, and whose Secret is not there."""
+    spec = {"path": path, "credential": {"secretKeyRef": {"name": "gone", "key": "KEY"}}}
+    return {**OTHER, "metadata": d.meta("shop", name, generation=1), "spec": spec}
+
+
+@pytest.mark.parametrize("path", ["/openai", "/other"])
+def test_a_pod_is_asked_about_with_the_routes_that_it_calls(path: str) -> None:
+    """The others are mentioned, and no fault of it."""
+    both = {
+        "routes": d.listed(unlike("other", path), d.route_object()),
+        "secrets": {"openai": Answer({"OPENAI_API_KEY": "good"}), "gone": ABSENT},
+    }
+    alone = diagnose(d.healthy(pod="web", **both))
+
+    assert alone.healthy, alone.steps[-1].text()
+    (step,) = (step for step in alone.steps if step.name == "route")
+    assert step.message == (
+        "PassthroughRoute openai is accepted, and what it refers to is there; not well, but not "
+        "called by pod web: other"
+    )
+    assert not diagnose(d.healthy(**both)).healthy
+
+    def annotate(pod: d.Object) -> None:
+        pod["metadata"]["annotations"]["thruway.dev/route"] = "other"
+
+    named = diagnose(d.healthy(pod="web", **both, **with_pod(annotate)()))
+    assert "PassthroughRoute other has Accepted=False" in named.steps[-1].message
+
+
+def test_a_pod_whose_base_url_cannot_be_seen_is_asked_about_with_all_routes() -> None:
+    pod = with_pod(lambda pod: pod["spec"]["containers"][0].update(env=[]))()
+    found = diagnose(d.healthy(pod="web", routes=d.listed(d.route_object(), OTHER), **pod))
+    assert "PassthroughRoute other has Accepted=False" in found.steps[-1].message
+
+
+def test_a_pod_that_calls_no_route_is_told_so_at_its_environment() -> None:
+    pod = with_pod(
+        lambda pod: pod["spec"]["containers"][0]["env"][0].update(value="http://127.0.0.1:4000/x")
+    )()
+    found = diagnose(d.healthy(pod="web", routes=d.listed(d.route_object(), OTHER), **pod))
+    (route,) = (step for step in found.steps if step.name == "route")
+    assert route.message == "not checked: pod web calls none of namespace shop"
+    assert found.steps[-1].name == "environment"
 
 
 def test_a_value_with_white_space_is_named() -> None:

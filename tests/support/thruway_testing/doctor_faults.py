@@ -155,6 +155,10 @@ TOO_MUCH = (
     'Error creating: Pod "web-7f-x" is invalid: spec.initContainers[2].resources.requests: Invalid '
     'value: "2Gi": must be less than or equal to memory limit of 512Mi'
 )
+OTHER = {
+    **route_with("Accepted", "Conflicted", "path collides with /openai of it: use another path"),
+    "metadata": d.meta("shop", "other", generation=1),
+}
 SCALED = {"metadata": d.meta(d.OPERATORS, "thruway-operator"), "spec": {"replicas": 0}}
 
 FAULTS = [
@@ -422,49 +426,6 @@ FAULTS = [
         "Pod Security Standard",
     ),
     Fault(
-        "older-than-label",
-        bare(creationTimestamp="2026-04-30T10:00:00Z"),
-        "sidecar",
-        "pod web has no sidecar, for it is older than its namespace's label",
-        "restart it: delete pod web",
-    ),
-    Fault(
-        "older-than-webhook",
-        lambda: {
-            "namespace_object": Answer(
-                {"metadata": {"name": "shop", "labels": {"thruway.dev/inject": "enabled"}}}
-            ),
-            **bare(creationTimestamp="2026-03-01T10:00:00Z")(),
-        },
-        "sidecar",
-        "for it is older than the injector's webhook",
-        "restart it",
-    ),
-    Fault(
-        "not-selected",
-        lambda: {"webhooks": LISTED(d.webhook(only="other")), **bare()()},
-        "sidecar",
-        "for no webhook of thruway-injector selects it",
-        "upgrade the chart",
-    ),
-    Fault(
-        "webhook-ignored",
-        lambda: {"webhooks": LISTED(d.webhook(failurePolicy="Ignore")), **bare()()},
-        "sidecar",
-        "the injector did not answer when it was made",
-        "restart it",
-    ),
-    Fault(
-        "not-injected",
-        bare(
-            ownerReferences=[{"controller": True, "kind": "ReplicaSet", "name": "web-7f"}],
-            labels={"pod-template-hash": "7f"},
-        ),
-        "sidecar",
-        "pod web has no sidecar, though its labels ask",
-        "kubectl -n shop rollout restart deployment/web",
-    ),
-    Fault(
         "ca-missing",
         lambda: {"authority": ABSENT},
         "certificate",
@@ -528,6 +489,16 @@ FAULTS = [
         "route",
         "(Conflicted): path collides with /openai of the older route shop/x, which keeps it",
         "use another path, or other hostnames",
+    ),
+    Fault(
+        "route-conflict-and-old-pod",
+        lambda: {
+            "routes": LISTED(d.route_object(), OTHER),
+            **bare(creationTimestamp="2026-04-30T10:00:00Z")(),
+        },
+        "route",
+        "PassthroughRoute other has Accepted=False (Conflicted): path collides",
+        "use another path",
     ),
     Fault(
         "route-invalid",
@@ -596,6 +567,49 @@ FAULTS = [
         "secret",
         "holds what no header can carry",
         "store the bare credential",
+    ),
+    Fault(
+        "older-than-label",
+        bare(creationTimestamp="2026-04-30T10:00:00Z"),
+        "sidecar",
+        "pod web has no sidecar, for it is older than its namespace's label",
+        "restart it: delete pod web",
+    ),
+    Fault(
+        "older-than-webhook",
+        lambda: {
+            "namespace_object": Answer(
+                {"metadata": {"name": "shop", "labels": {"thruway.dev/inject": "enabled"}}}
+            ),
+            **bare(creationTimestamp="2026-03-01T10:00:00Z")(),
+        },
+        "sidecar",
+        "for it is older than the injector's webhook",
+        "restart it",
+    ),
+    Fault(
+        "not-selected",
+        lambda: {"webhooks": LISTED(d.webhook(only="other")), **bare()()},
+        "sidecar",
+        "for no webhook of thruway-injector selects it",
+        "upgrade the chart",
+    ),
+    Fault(
+        "webhook-ignored",
+        lambda: {"webhooks": LISTED(d.webhook(failurePolicy="Ignore")), **bare()()},
+        "sidecar",
+        "the injector did not answer when it was made",
+        "restart it",
+    ),
+    Fault(
+        "not-injected",
+        bare(
+            ownerReferences=[{"controller": True, "kind": "ReplicaSet", "name": "web-7f"}],
+            labels={"pod-template-hash": "7f"},
+        ),
+        "sidecar",
+        "pod web has no sidecar, though its labels ask",
+        "kubectl -n shop rollout restart deployment/web",
     ),
     Fault(
         "half-a-sidecar",

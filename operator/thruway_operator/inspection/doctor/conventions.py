@@ -31,6 +31,7 @@ __all__ = [
     "HEALTH_PORT",
     "INJECT",
     "OPERATOR",
+    "ROUTE",
     "SIDECAR",
     "TOKEN_VOLUME",
     "WEBHOOKS",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 INJECT: Final = LABEL
+ROUTE: Final = "thruway.dev/route"
+"""Annotation of pods: the route that OPENAI_BASE_URL shall lead to."""
 AUTHORITY: Final = CA_CONFIG_MAP
 SIDECAR: Final = OUR_CONTAINERS
 AUDIENCE: Final = "thruway-xds"

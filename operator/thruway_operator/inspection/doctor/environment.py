@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from thruway_operator.inject.names import INJECTED
-from thruway_operator.inspection.doctor.conventions import SIDECAR, annotations_of, name_of, restart
+from thruway_operator.inject.names import BASE_URL, INJECTED
+from thruway_operator.inspection.doctor.calling import is_below, told
+from thruway_operator.inspection.doctor.conventions import ROUTE, annotations_of, name_of, restart
 from thruway_operator.inspection.doctor.steps import failed, good, unchecked
 
 if TYPE_CHECKING:
@@ -18,44 +19,33 @@ if TYPE_CHECKING:
 __all__ = ["check_environment"]
 
 _NAME: Final = "environment"
-_VARIABLE: Final = "OPENAI_BASE_URL"
 _HOSTS: Final = ("127.0.0.1", "localhost")
 
 
 def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
     """Yield whether OPENAI_BASE_URL of the pod's containers leads to its sidecar."""
     name = name_of(pod)
-    found = {item["name"]: _variable(item) for item in pod["spec"].get("containers") or ()}
-    told = {container: entry for container, entry in found.items() if entry is not None}
+    entries = told(pod)
     left_alone = annotations_of(pod).get("thruway.dev/env") == "false"
-    if not told:
+    if not entries:
         yield _untold(facts, pod, left_alone=left_alone)
         return
-    for container, entry in told.items():
+    for container, entry in entries.items():
         value = entry.get("value")
         if value is None or "$(" in value:
-            message = f"{_VARIABLE} of container {container} of pod {name} comes from elsewhere"
+            message = f"{BASE_URL} of container {container} of pod {name} comes from elsewhere"
             yield unchecked(_NAME, message)
             continue
         wrong = _wrong(facts, pod, value)
         if wrong:
-            message = f"{_VARIABLE} of container {container} of pod {name} {wrong}"
+            message = f"{BASE_URL} of container {container} of pod {name} {wrong}"
             yield failed(_NAME, message, _remedy(facts, pod, value))
             return
-        yield good(
-            _NAME, f"{_VARIABLE} of container {container} of pod {name} leads to the sidecar"
-        )
-
-
-def _variable(container: dict[str, Any]) -> dict[str, Any] | None:
-    if container["name"] in SIDECAR:
-        return None
-    entries = container.get("env") or ()
-    return next((item for item in entries if item["name"] == _VARIABLE), None)
+        yield good(_NAME, f"{BASE_URL} of container {container} of pod {name} leads to the sidecar")
 
 
 def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
-    message = f"no container of pod {name_of(pod)} has {_VARIABLE}"
+    message = f"no container of pod {name_of(pod)} has {BASE_URL}"
     if left_alone:
         return unchecked(_NAME, f'{message}, as thruway.dev/env: "false" says')
     remedy = f"{restart(pod)}, or set it to {_right(facts, pod)}"
@@ -74,7 +64,7 @@ def _remedy(facts: Facts, pod: Object, value: str) -> str:
 
 
 def _right(facts: Facts, pod: Object) -> str:
-    named = annotations_of(pod).get("thruway.dev/route")
+    named = annotations_of(pod).get(ROUTE)
     routes = facts.routes.items
     chosen = next((item for item in routes if named in {None, name_of(item)}), None)
     path = chosen["spec"]["path"] if chosen else "/…"
@@ -100,10 +90,6 @@ def _wrong(facts: Facts, pod: Object, value: str) -> str:
         return "begins with https://, but the sidecar speaks plain HTTP within the pod"
     if str(port) != _port(pod):
         return f"leads to port {port}, but the sidecar listens on {_port(pod)}"
-    if not any(_below(url, route["spec"]["path"]) for route in facts.routes.items):
+    if not any(is_below(url, route["spec"]["path"]) for route in facts.routes.items):
         return f"leads to the path {url.path or '/'}, which is no route's"
     return ""
-
-
-def _below(url: SplitResult, path: str) -> bool:
-    return url.path == path or url.path.startswith(f"{path.rstrip('/')}/")

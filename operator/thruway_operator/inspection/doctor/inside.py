@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from thruway_operator.envoy.names import XDS_CLUSTER
+from thruway_operator.inspection.doctor.calling import routes_concerned
 from thruway_operator.inspection.doctor.containers import runs
 from thruway_operator.inspection.doctor.conventions import ENVOY, EXTPROC, name_of, namespace_of
 from thruway_operator.inspection.doctor.facts import Inside
@@ -91,7 +92,7 @@ def _why_apart(metrics: Metrics, log: str) -> tuple[str, str]:
 
 def _status(facts: Facts, pod: Object) -> Step | None:
     """What the operator tells of its proxies, in the routes' statuses."""
-    for route in facts.routes.items:
+    for route in routes_concerned(facts):
         found = condition(route, "Programmed")
         if found.get("status") == "True":
             continue

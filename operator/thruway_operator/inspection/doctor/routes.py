@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.inspection.doctor.conventions import annotations_of, examined, name_of
+from thruway_operator.inspection.doctor.calling import routes_concerned
+from thruway_operator.inspection.doctor.conventions import ROUTE, annotations_of, examined, name_of
 from thruway_operator.inspection.doctor.steps import failed, good, unchecked
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ __all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs"]
 KeyRef = tuple[str, str]
 """A Secret's name, and a key of it."""
 
-_ROUTE: Final = "thruway.dev/route"
 _LOG: Final = "see the operator's log"
 _REFUSED: Final = "undo the last change of the route; what worked before it is served on"
 _LATER: Final = ("NoProxies", "Pending")
@@ -37,16 +38,29 @@ def check_routes(facts: Facts) -> Iterator[Step]:
         )
         return
     for pod in examined(facts):
-        named = annotations_of(pod).get(_ROUTE)
+        named = annotations_of(pod).get(ROUTE)
         if named and named not in routes:
             message = (
-                f"annotation {_ROUTE} of pod {name_of(pod)} names PassthroughRoute {named}, which "
+                f"annotation {ROUTE} of pod {name_of(pod)} names PassthroughRoute {named}, which "
                 f"is not in namespace {facts.namespace}"
             )
             yield failed("route", message, f"create it, or name one of {', '.join(sorted(routes))}")
             return
-    for route in routes.values():
-        yield _check(route)
+    steps = [_check(route) for route in routes_concerned(facts)]
+    if not steps:
+        yield unchecked("route", f"pod {facts.pod} calls none of namespace {facts.namespace}")
+        return
+    *before, last = steps
+    yield from before
+    yield replace(last, message=f"{last.message}{_remark(facts)}") if last.state == "ok" else last
+
+
+def _remark(facts: Facts) -> str:
+    """Return what else is wrong in the namespace, but does not matter to the pod."""
+    concerned = {name_of(route) for route in routes_concerned(facts)}
+    others = [route for route in facts.routes.items if name_of(route) not in concerned]
+    ill = [name_of(route) for route in others if _check(route).state != "ok"]
+    return f"; not well, but not called by pod {facts.pod}: {', '.join(ill)}" if ill else ""
 
 
 def _check(route: Object) -> Step:
@@ -97,7 +111,7 @@ def key_refs(route: Object) -> list[KeyRef]:
 def check_secrets(facts: Facts) -> Iterator[Step]:
     """Yield for each key that a route names whether it is there, without its value."""
     seen: set[KeyRef] = set()
-    for route in facts.routes.items:
+    for route in routes_concerned(facts):
         for ref in key_refs(route):
             if ref not in seen:
                 seen.add(ref)

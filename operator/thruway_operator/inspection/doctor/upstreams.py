@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from thruway_operator.inspection.doctor.calling import routes_concerned
 from thruway_operator.inspection.doctor.conventions import name_of
 from thruway_operator.inspection.doctor.facts import Inside
 from thruway_operator.inspection.doctor.metrics import mangled, read_metrics
@@ -86,8 +87,8 @@ def _trouble(address: str, stats: Mapping[str, float]) -> Trouble | None:
 
 
 def _addresses(facts: Facts) -> Iterator[tuple[str, int]]:
-    """Yield where the namespace's routes lead."""
-    for route in facts.routes.items:
+    """Yield where the routes lead."""
+    for route in routes_concerned(facts):
         spec = route.get("spec") or {}
         preset = PRESETS[spec["provider"]].url if spec.get("provider") in PRESETS else ""
         ways = (spec, *(spec.get("overrides") or ()))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose"]
 
-# The webhook comes before the pods that lack a sidecar: while it is ill, a restart cures nothing,
-# and neither does it while new pods are refused.
+# The webhook comes before the pods that lack a sidecar, and so do pods that are refused: until then
+# a restart cures nothing. Routes do, too: a pod that is merely old would hide what ails them.
 _OF_ALL: Final = (
     check_api,
     check_crd,
@@ -35,10 +35,10 @@ _OF_ALL: Final = (
     check_injection,
     check_webhook,
     check_creation,
-    check_sidecars,
     check_certificate,
     check_routes,
     check_secrets,
+    check_sidecars,
 )
 _OF_EACH_POD: Final = (check_containers, check_xds, check_upstreams, check_environment)
 
