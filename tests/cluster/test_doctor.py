@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from thruway_testing import doctored as d
+from thruway_testing.cluster_user import CREDENTIAL
 from thruway_testing.command import thruway
 from thruway_testing.doctor_faults import TOO_MUCH
 from thruway_testing.doctored_cluster import Town
@@ -43,7 +44,7 @@ def town(control_plane: ControlPlane, upstream: OpenAIUpstream) -> Iterator[Town
     with Installation(control_plane, watch=[namespace]) as installation:
         replica = installation.replica().start().wait_ready()
         with Town(control_plane, namespace, installation, replica) as found:
-            found.serve(upstream.url)
+            found.serve(upstream.url, CANARY_KEY)
             yield found
 
 
@@ -177,14 +178,16 @@ def no_secret(town: Town) -> Iterator[None]:
     try:
         yield
     finally:
-        town.user.secret(OPENAI_API_KEY="sk-x")
+        town.user.secret(OPENAI_API_KEY=CANARY_KEY)
         town.user.wait_condition("openai", "ResolvedRefs", "True")
         town.user.wait_programmed("openai")
 
 
 @contextmanager
-def other_route(town: Town, url: str, path: str, kind: str, status: str) -> Iterator[None]:
-    town.user.apply("other", url, path=path)
+def other_route(
+    town: Town, url: str, path: str, kind: str, status: str, **spec: Any
+) -> Iterator[None]:
+    town.user.apply("other", url, path=path, **spec)
     town.user.wait_condition("other", kind, status)
     try:
         yield
@@ -453,7 +456,7 @@ def test_calls_that_went_through_and_calls_that_did_not(
 ) -> None:
     """What Envoy has met is told by its own metrics."""
     key = {"Authorization": "Bearer any"}
-    assert httpx.get(f"{town.web.url}/openai/v1/models", headers=key).status_code == 401
+    assert httpx.get(f"{town.web.url}/openai/v1/models", headers=key).status_code == 200
     (line,) = (line for line in well(town) if line.split()[1] == "upstream")
     assert line.startswith("ok ")
     address = upstream.url.removeprefix("http://")
@@ -466,12 +469,39 @@ def test_calls_that_went_through_and_calls_that_did_not(
     wait_until(lambda: doctor(town).exit_code == 0, "Envoy has forgotten that upstream")
 
 
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (
+            {"credential": CREDENTIAL},
+            "it refuses key OPENAI_API_KEY of Secret openai (route other): put the right key into",
+        ),
+        ({}, "it refuses the client's own key (route other has no credential): give the client"),
+    ],
+    ids=["Secret", "client"],
+)
+def test_an_upstream_that_refuses_the_key(town: Town, spec: dict[str, Any], sentence: str) -> None:
+    """Told by the statuses that Envoy counts; a key is never shown."""
+    with OpenAIUpstream(accepted_keys={"sk-another"}) as strict:
+        address = strict.url.removeprefix("http://")
+        with other_route(town, strict.url, "/other", "Programmed", "True", **spec):
+            key = {"Authorization": "Bearer sk-mine"}
+            answer = httpx.get(f"{town.web.url}/other/v1/models", headers=key)
+            result = doctor(town)
+        assert answer.status_code == 401
+        line = fault_in(result)
+        assert f"Envoy of pod web reaches {address}, which answers every call with 401: " in line
+        assert sentence in line
+        assert CANARY_KEY not in line
+        wait_until(lambda: doctor(town).exit_code == 0, "Envoy has forgotten that upstream")
+
+
 def test_a_key_with_a_newline_is_named_and_not_shown(town: Town) -> None:
     canary = "sk-canary-doctor-0123456789"
     town.user.secret(OPENAI_API_KEY=f"{canary}\n")
     lines = well(town)
     data = doctor(town, "-o", "json").output
-    town.user.secret(OPENAI_API_KEY="sk-x")
+    town.user.secret(OPENAI_API_KEY=CANARY_KEY)
 
     (line,) = (line for line in lines if line.split()[1] == "secret")
     assert "white space around its value, such as a newline at the end" in line

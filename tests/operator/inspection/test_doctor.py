@@ -24,6 +24,7 @@ from thruway_testing.doctor_faults import (
     OTHER,
     TOO_MUCH,
     Fault,
+    answered,
     forbidden,
     metrics,
     refused,
@@ -358,6 +359,24 @@ def test_no_call_yet_is_not_checked() -> None:
     assert line.endswith("not checked: no call has gone through pod web yet")
 
 
+@pytest.mark.parametrize("codes", [("200",), ("200", "401"), ("404", "401"), ("503",)])
+def test_an_upstream_that_answered_once_takes_the_key(codes: tuple[str, ...]) -> None:
+    """Not every 401 is about the key, and what is not found was looked for."""
+    assert diagnose(d.healthy(**answered(*codes)())).healthy
+
+
+def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
+    """Routes to one address share a cluster, so that Envoy cannot tell whose key it was."""
+    routes = d.listed(d.route_object(), d.route_object("more", "/more", credential=None))
+    last = diagnose(d.healthy(routes=routes, **answered("401")())).steps[-1]
+
+    assert last.message.endswith(
+        "refuses key OPENAI_API_KEY of Secret openai (route openai), or the client's own key "
+        "(route more has no credential)"
+    )
+    assert "the Secret; " in last.remedy
+
+
 def test_env_left_alone_or_from_elsewhere() -> None:
     def alone(pod: d.Object) -> None:
         pod["metadata"]["annotations"]["thruway.dev/env"] = "false"
@@ -375,6 +394,8 @@ def test_metrics_of_clusters_with_and_without_dots() -> None:
     lines = [
         'envoy_cluster_update_failure{envoy_cluster_name="no-host_invalid_443/3b60f9013751"} 1',
         'envoy_cluster_ssl_fail_verify_error{envoy_cluster_name="localhost_1/270e07d6fd33"} 2',
+        'envoy_cluster_upstream_rq{envoy_response_code="401",envoy_cluster_name="thruway-xds"} 2',
+        'envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="thruway-xds"} 3',
         'envoy_cluster_upstream_cx_total{envoy_cluster_name="thruway-xds"} 1',
         "envoy_server_live{} 1",
         "# TYPE nothing",
@@ -385,7 +406,7 @@ def test_metrics_of_clusters_with_and_without_dots() -> None:
     assert found.clusters == {
         "no_host_invalid_443_3b60f9013751": {"update_failure": 1},
         "localhost_1_270e07d6fd33": {"ssl_fail_verify_error": 2},
-        "thruway_xds": {"upstream_cx_total": 1},
+        "thruway_xds": {"upstream_cx_total": 1, "upstream_rq_401": 2, "upstream_rq_200": 3},
     }
     assert found.values == {"server_live": 1}
 

@@ -12,7 +12,18 @@ from thruway_testing import doctored as d
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FAULTS", "TOO_MUCH", "Fault", "forbidden", "metrics", "refused", "status", "with_pod"]
+__all__ = [
+    "FAULTS",
+    "OTHER",
+    "TOO_MUCH",
+    "Fault",
+    "answered",
+    "forbidden",
+    "metrics",
+    "refused",
+    "status",
+    "with_pod",
+]
 
 LISTED = d.listed
 KEY = (d.OPERATORS, "thruway-injector")
@@ -95,6 +106,22 @@ def metrics(*lines: str, without: str = "") -> Callable[[], dict[str, Any]]:
 def upstream(stat: str) -> Callable[[], dict[str, Any]]:
     lines = (f'envoy_cluster_{stat}{{envoy_cluster_name="api_openai_com_443/0123456789ab"}} 2',)
     return metrics(*lines, without="openai_com_443")
+
+
+def answered(*codes: str) -> Callable[[], dict[str, Any]]:
+    """Calls were answered by the upstream, with these statuses."""
+    cluster = 'envoy_cluster_name="api_openai_com_443/0123456789ab"'
+    lines = [
+        f'envoy_cluster_upstream_rq{{envoy_response_code="{code}",{cluster}}} 2' for code in codes
+    ]
+    return metrics(*lines)
+
+
+def keyless() -> d.Object:
+    """A route on which the client's own key passes."""
+    route = d.route_object()
+    del route["spec"]["credential"]
+    return route
 
 
 def xds(stat: str) -> Callable[[], dict[str, Any]]:
@@ -796,6 +823,21 @@ FAULTS = [
         "upstream",
         "gets no connection to api.openai.com:443",
         "upstream.proxy",
+    ),
+    Fault(
+        "upstream-key",
+        answered("401"),
+        "upstream",
+        "Envoy of pod web reaches api.openai.com:443, which answers every call with 401: it "
+        "refuses key OPENAI_API_KEY of Secret openai (route openai)",
+        "put the right key into the Secret",
+    ),
+    Fault(
+        "upstream-own-key",
+        lambda: {"routes": LISTED(keyless()), **answered("401")()},
+        "upstream",
+        "it refuses the client's own key (route openai has no credential)",
+        "give the client a key that is taken, or the route a credential",
     ),
     Fault(
         "env-past",

@@ -71,9 +71,9 @@ class Town:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def serve(self, url: str) -> None:
-        """Have a route to that upstream, served by the sidecar of a pod `web`."""
-        self.user.secret(OPENAI_API_KEY="sk-x")
+    def serve(self, url: str, key: str) -> None:
+        """Have a route to that upstream, with that key, served by the sidecar of a pod `web`."""
+        self.user.secret(OPENAI_API_KEY=key)
         self.user.apply("openai", url, credential=CREDENTIAL)
         self.web = self._stack.enter_context(self.sidecar("web"))
         self.web.wait_ready()

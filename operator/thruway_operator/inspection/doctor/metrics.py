@@ -1,7 +1,9 @@
 """Envoy's metrics in Prometheus' text format, by cluster.
 
 `api.openai.com:443/0a1b2c3d4e5f` comes as
-`envoy_cluster_ssl_handshake{envoy_cluster_name="api_openai_com_443/0a1b2c3d4e5f"}`.
+`envoy_cluster_ssl_handshake{envoy_cluster_name="api_openai_com_443/0a1b2c3d4e5f"}`. A status is a
+label, `envoy_cluster_upstream_rq{envoy_response_code="401",…}`, and becomes `upstream_rq_401`, as
+Envoy itself names it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics", "mangled", "read_metrics"]
 
 _LINE = re.compile(r"envoy_(\w+)\{([^}]*)\} ([0-9.eE+-]+)(?: \d+)?")
+_CODE = re.compile(r'envoy_response_code="(\d{3})"')
 _CLUSTER = re.compile(r'envoy_cluster_name="([^"]*)"')
 
 
@@ -46,5 +49,7 @@ def read_metrics(text: str) -> Metrics:
         if cluster is None:
             values[name] = value
         elif name.startswith("cluster_"):
-            clusters[mangled(cluster[1])][name.removeprefix("cluster_")] = value
+            code = _CODE.search(labels)
+            stat = f"{name}_{code[1]}" if code else name
+            clusters[mangled(cluster[1])][stat.removeprefix("cluster_")] = value
     return Metrics(values, dict(clusters))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from thruway_operator.inspection.doctor.calling import routes_concerned
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from thruway_operator.inspection.doctor.facts import Facts, Object
+    from thruway_operator.inspection.doctor.routes import KeyRef
     from thruway_operator.inspection.doctor.states import Trouble
     from thruway_operator.inspection.doctor.steps import Step
 
@@ -25,21 +28,25 @@ __all__ = ["check_upstreams"]
 _DIGEST: Final = 13
 """Characters of `_` and the digest at the end of a mangled cluster name."""
 
+_ANSWER: Final = re.compile(r"upstream_rq_[2-4]\d\d")
+_WRONG_KEY: Final = "put the right key into the Secret; this is said until a call is answered well"
+_OWN_KEY: Final = "give the client a key that is taken, or the route a credential"
+
 
 def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether Envoy resolves the upstreams, connects, and agrees with them on TLS."""
+    """Yield whether Envoy resolves the upstreams, connects, and agrees with them on TLS and key."""
     name, inside = name_of(pod), facts.inside.get(name_of(pod), Inside())
     if not inside.metrics.there:
         yield unchecked("upstream", f"pod {name}: {inside.metrics.reason}")
         return
     clusters = read_metrics(str(inside.metrics.value)).clusters
-    known = {mangled(f"{host}:{port}"): f"{host}:{port}" for host, port in _addresses(facts)}
+    known = {mangled(way.address): way.address for way in _ways(facts)}
     reached: dict[str, None] = {}
     for cluster, stats in sorted(clusters.items()):
         address = known.get(cluster[:-_DIGEST])
         if address is None:
             continue
-        trouble = _trouble(address, stats)
+        trouble = _trouble(address, stats) or _refused(facts, address, stats)
         if trouble:
             yield failed("upstream", f"Envoy of pod {name} {trouble[0]}", trouble[1])
             return
@@ -86,7 +93,35 @@ def _trouble(address: str, stats: Mapping[str, float]) -> Trouble | None:
     return None
 
 
-def _addresses(facts: Facts) -> Iterator[tuple[str, int]]:
+def _refused(facts: Facts, address: str, stats: Mapping[str, float]) -> Trouble | None:
+    """401 alone is about the key: any other answer but a failure's shows that it was taken."""
+    answers = {stat for stat, count in stats.items() if count and _ANSWER.fullmatch(stat)}
+    if answers != {"upstream_rq_401"}:
+        return None
+    ways = [way for way in _ways(facts) if way.address == address]
+    keys = dict.fromkeys(way.whose_key() for way in ways)
+    remedies = [_WRONG_KEY] if any(way.key for way in ways) else []
+    remedies += [] if all(way.key for way in ways) else [_OWN_KEY]
+    refused = f"it refuses {', or '.join(keys)}"
+    return f"reaches {address}, which answers every call with 401: {refused}", "; ".join(remedies)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """An upstream of a route, and the key of a Secret whose value goes there, if one does."""
+
+    route: str
+    address: str
+    key: KeyRef | None
+
+    def whose_key(self) -> str:
+        if self.key is None:
+            return f"the client's own key (route {self.route} has no credential)"
+        secret, key = self.key
+        return f"key {key} of Secret {secret} (route {self.route})"
+
+
+def _ways(facts: Facts) -> Iterator[_Way]:
     """Yield where the routes lead."""
     for route in routes_concerned(facts):
         spec = route.get("spec") or {}
@@ -98,4 +133,6 @@ def _addresses(facts: Facts) -> Iterator[tuple[str, int]]:
                 address = read_url(str(url), "")
             except Refused:
                 continue
-            yield address.host, address.port
+            ref = (way.get("credential") or {}).get("secretKeyRef")
+            key = (str(ref["name"]), str(ref["key"])) if ref else None
+            yield _Way(name_of(route), f"{address.host}:{address.port}", key)
