@@ -111,7 +111,7 @@ def test_an_address_that_is_none(value: str, taken: int) -> None:
         assert "in use" not in line
 
 
-paths = words.filter(lambda text: text not in {"", " ", "-"} and "/" not in text)
+paths = words.filter(lambda text: text not in {"", " ", "-", ".", ".."} and "/" not in text)
 
 
 @EXAMPLES
