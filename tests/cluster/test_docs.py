@@ -32,7 +32,9 @@ def test_declare_a_route(
     config = json.loads(control_plane.admin_kubeconfig.read_text())
     config["contexts"][0]["context"]["namespace"] = namespace
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    (tmp_path / "route.yaml").write_text(
+    file = tmp_path / "examples" / "sidecar" / "route.yaml"  # the real upstream is out of reach
+    file.parent.mkdir(parents=True)
+    file.write_text(
         f"""
         apiVersion: thruway.dev/v1alpha1
         kind: PassthroughRoute
