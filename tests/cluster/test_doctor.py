@@ -522,6 +522,8 @@ def test_json(town: Town) -> None:
 
 def test_a_health_port_that_nobody_leads_to_is_not_checked(town: Town) -> None:
     """The real API server's proxy: the pod has no address."""
+    key = {"Authorization": "Bearer any"}
+    assert httpx.get(f"{town.web.url}/openai/v1/models", headers=key).status_code == 200
     lines = well(town, "web")
     config = town.plane.admin_kubeconfig
     result = doctor(town, "web", kubeconfig=config)

@@ -31,7 +31,7 @@ def status(namespace: str | None, output: str, kubeconfig: str | None, context: 
     as far as you may list Leases in the whole cluster: the table is then what the last one said.
 
     \b
-    Exit code 0: all routes are programmed.
+    Exit code 0: all routes are served as they were written.
     Exit code 1: some route is not, or no operator runs.
     Exit code 2: the cluster cannot be asked.
     """

@@ -365,6 +365,12 @@ def test_an_upstream_that_answered_once_takes_the_key(codes: tuple[str, ...]) ->
     assert diagnose(d.healthy(**answered(*codes)())).healthy
 
 
+def test_401s_among_other_answers_are_a_remark() -> None:
+    """Envoy counts for as long as it runs: a key that was taken may be refused now."""
+    (line,) = (x for x in lines_of(**answered("200", "401")()) if " upstream " in x)
+    assert line.endswith("443 (2 of 4 answers were 401: if it goes on, the key is not taken)")
+
+
 def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
     """Routes to one address share a cluster, so that Envoy cannot tell whose key it was."""
     routes = d.listed(d.route_object(), d.route_object("more", "/more", credential=None))

@@ -895,4 +895,11 @@ FAULTS = [
         "no container of pod web has OPENAI_BASE_URL",
         "delete pod web and create it again",
     ),
+    Fault(
+        "annotation-misspelt",
+        with_pod(lambda pod: pod["metadata"]["annotations"].update({"thruway.dev/prot": "4500"})),
+        "environment",
+        "annotation thruway.dev/prot of pod web is not known and does nothing",
+        "correct it in the pod's template",
+    ),
 ]

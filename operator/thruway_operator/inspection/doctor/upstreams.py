@@ -51,7 +51,7 @@ def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
             yield failed("upstream", f"Envoy of pod {name} {trouble[0]}", trouble[1])
             return
         if stats.get("upstream_rq_total"):
-            reached[address] = None
+            reached[f"{address}{_sometimes(stats)}"] = None
     if reached:
         yield good("upstream", f"Envoy of pod {name} reaches {', '.join(reached)}")
     else:
@@ -104,6 +104,17 @@ def _refused(facts: Facts, address: str, stats: Mapping[str, float]) -> Trouble 
     remedies += [] if all(way.key for way in ways) else [_OWN_KEY]
     refused = f"it refuses {', or '.join(keys)}"
     return f"reaches {address}, which answers every call with 401: {refused}", "; ".join(remedies)
+
+
+def _sometimes(stats: Mapping[str, float]) -> str:
+    """Return a remark on 401s among other answers: Envoy does not say which came last."""
+    refused = stats.get("upstream_rq_401", 0)
+    if not refused:
+        return ""
+    answers = sum(count for stat, count in stats.items() if _ANSWER.fullmatch(stat))
+    return (
+        f" ({refused:.0f} of {answers:.0f} answers were 401: if it goes on, the key is not taken)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
