@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.inject.settings import Images, Settings
 
-__all__ = ["ANNOTATIONS", "Options", "read_options"]
+__all__ = ["ANNOTATIONS", "Options", "read_options", "unknown_annotations"]
 
 _PARTS: Final = ("envoy", "extproc")
 _QUANTITIES: Final = tuple(
@@ -81,15 +81,19 @@ def _named(name: str) -> str:
     return f"annotation {PREFIX}{name}"
 
 
+def unknown_annotations(annotations: Mapping[str, str]) -> list[str]:
+    """Return the names that begin as ours do, and mean nothing."""
+    known = {*ANNOTATIONS, INJECTED}
+    return sorted(name for name in annotations if name.startswith(PREFIX) and name not in known)
+
+
 def _unknown(annotations: Mapping[str, str]) -> list[str]:
     # No refusal: it may be meant for a newer version, while this one is being replaced.
-    known = {*ANNOTATIONS, INJECTED}
     return [
         f"annotation {name[:80]} does nothing: it is a label, write it under metadata.labels"
         if name == LABEL
         else f"annotation {name[:80]} is not known and does nothing: check its spelling"
-        for name in sorted(annotations)
-        if name.startswith(PREFIX) and name not in known
+        for name in unknown_annotations(annotations)
     ]
 
 

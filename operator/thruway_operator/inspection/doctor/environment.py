@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from thruway_operator.inject.names import BASE_URL, INJECTED, PREFIX
-from thruway_operator.inject.options import ANNOTATIONS
+from thruway_operator.inject.names import BASE_URL, INJECTED
+from thruway_operator.inject.options import unknown_annotations
 from thruway_operator.inspection.doctor.calling import is_below, told
 from thruway_operator.inspection.doctor.conventions import ROUTE, annotations_of, name_of, restart
 from thruway_operator.inspection.doctor.steps import failed, good, unchecked
@@ -26,11 +26,11 @@ _HOSTS: Final = ("127.0.0.1", "localhost")
 def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
     """Yield whether OPENAI_BASE_URL of the pod's containers leads to its sidecar."""
     name = name_of(pod)
-    for annotation in sorted(annotations_of(pod).keys() - {INJECTED, *ANNOTATIONS}):
-        if annotation.startswith(PREFIX):  # of a Deployment's pods nobody saw the warning
-            message = f"annotation {annotation} of pod {name} is not known and does nothing"
-            yield failed(_NAME, message, "correct it in the pod's template")
-            return
+    unknown = unknown_annotations(annotations_of(pod))
+    if unknown:  # of a Deployment's pods nobody saw the injector's warning
+        message = f"annotation {unknown[0]} of pod {name} is not known and does nothing"
+        yield failed(_NAME, message, "correct it in the pod's template")
+        return
     entries = told(pod)
     left_alone = annotations_of(pod).get("thruway.dev/env") == "false"
     if not entries:
