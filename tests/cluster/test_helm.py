@@ -16,6 +16,7 @@ import yaml
 from thruway_testing.chart import CHART, NAMESPACE, RELEASE, objects
 from thruway_testing.kubernetes.kubectl import Kubectl
 from thruway_testing.kubernetes.pods import ensure_namespace
+from thruway_testing.kubernetes.setup import wait_established
 
 if TYPE_CHECKING:
     from thruway_testing.kubernetes.control_plane import ControlPlane
@@ -83,7 +84,7 @@ def test_install_upgrade_rollback_uninstall(helm_on: Helm) -> None:
 
     said = helm.run("install", RELEASE, str(CHART), *GATEWAY).stdout
     assert "kubectl label namespace shop thruway.dev/gateway=allowed" in said
-    kubectl.run("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    wait_established(kubectl)
     default.apply(ROUTE)
     made = default.get_json("ptr", "openai")["metadata"]
 
@@ -202,7 +203,7 @@ def test_every_rendered_object_passes_a_dry_run(helm_on: Helm) -> None:
         ("monitoring.coreos.com", "ServiceMonitor"),
     ):
         kubectl.apply(_stub(group, kind))
-    kubectl.run("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    wait_established(kubectl)
     kinds: set[str] = set()
     for file in sorted(GOLDEN.glob("*.values.yaml")):
         for item in objects(yaml.safe_load(file.read_text()) or {}):

@@ -1,8 +1,12 @@
-"""List and watch of one kind: what is there now, and a call for each change.
+"""List and watch of one kind: what exists now, and a call for each change.
 
-The list is the truth; the watch keeps it fresh. After a restart of the API server, a 410 or a
-silence the list is asked again and what vanished meanwhile is dropped (Kubernetes: "API Concepts",
+The list is the truth, and the watch keeps it current. After a restart of the API server, a 410 or a
+silence the reflector lists again and drops what vanished meanwhile (Kubernetes: "API Concepts",
 "Efficient detection of changes"). What was known stays known while the API server is away.
+
+Objects may also arrive in other ways (`put`, `drop`). Each state carries its resourceVersion, and
+the newer one wins. (They are comparable numbers: "API Concepts", "Resource versions", since 1.35 by
+contract.)
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ _WATCH: Final = 290
 _SILENCE: Final = 75.0
 """Seconds without a byte after which a watch counts as dead; bookmarks come once a minute."""
 _FIRST_DELAY, _LAST_DELAY = 0.1, 1.0
+_GRAVES: Final = 10_000
+"""How many deletions are remembered, so that nothing older revives an object."""
 
 T = TypeVar("T")
 
@@ -45,9 +51,9 @@ class _Expired(Exception):  # noqa: N818 - what is the case
 class Reflector(Generic[T]):
     """Keeps `items` as the API server has them, each as `keep` makes it (None: not kept).
 
-    `on_change` is called after `items` has changed, with the key. `on_deleted` is called
-    for every deletion that the watch sees, of what is not kept, too. `problem` is a sentence while
-    the API server is away or refuses, None while all is well; `on_problem` is told when it changes.
+    `on_change` is called after `items` has changed, with the key. `problem` is a sentence, made by
+    `explain`, while the API server is away or refuses, and None otherwise; `on_problem` is called
+    when it changes.
     """
 
     def __init__(
@@ -60,7 +66,7 @@ class Reflector(Generic[T]):
         params: Mapping[str, str] | None = None,
         metadata_only: bool = False,
         on_problem: Callable[[], None] = lambda: None,
-        on_deleted: Callable[[ObjectKey], None] = lambda _: None,
+        explain: Callable[[KubeError], str] = str,
     ) -> None:
         self.items: dict[ObjectKey, T] = {}
         self.synced = asyncio.Event()
@@ -73,7 +79,12 @@ class Reflector(Generic[T]):
         self._keep = keep
         self._on_change = on_change
         self._on_problem = on_problem
-        self._on_deleted = on_deleted
+        self._explain = explain
+        self._versions: dict[ObjectKey, int] = {}
+        """The version of each item."""
+        self._gone: dict[ObjectKey, int] = {}
+        """The version at which an object was deleted."""
+        self._newest = 0
         self._params = dict(params or {})
         self._accept = _METADATA if metadata_only else _JSON
         self._accept_event = _METADATA_EVENT if metadata_only else _JSON
@@ -104,6 +115,7 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> str:
         seen: set[ObjectKey] = set()
+        newest = self._newest
         token = ""
         while True:
             params = {**self._params, "limit": str(_CHUNK)}
@@ -115,17 +127,22 @@ class Reflector(Generic[T]):
                 if error.status == 410:
                     raise _Expired from error
                 raise
+            version = str(page["metadata"]["resourceVersion"])
+            if int(version) < newest:  # etcd was restored from a backup
+                self._versions.clear()
+                self._gone.clear()
+                self._newest = newest = 0
             for item in page.get("items") or ():
                 seen.add(self.put(item))
             token = page["metadata"].get("continue", "")
             if not token:
                 break
         for key in [key for key in self.items if key not in seen]:
-            self.drop(key)
+            self.drop(key, int(version))
         self.lists += 1
         self._is_well()
         self.synced.set()
-        return str(page["metadata"]["resourceVersion"])
+        return version
 
     async def _watch(self, version: str) -> str:
         params = {
@@ -147,7 +164,7 @@ class Reflector(Generic[T]):
                 raise _Expired from error
             raise
         except ValueError as error:
-            raise Unreachable("the API server's answer to a watch cannot be read") from error
+            raise Unreachable("the API server's response to a watch cannot be read") from error
         return version
 
     def _event(self, event: Mapping[str, Any]) -> str:
@@ -159,25 +176,39 @@ class Reflector(Generic[T]):
                 int(item.get("code") or 500), str(item.get("reason")), str(item.get("message"))
             )
         if kind == "DELETED":
-            self._on_deleted(_key(item))
-            self.drop(_key(item))
+            self.drop(_key(item), _version(item))
         elif kind != "BOOKMARK":
             self.put(item)
         return str(item["metadata"]["resourceVersion"])
 
     def put(self, item: Mapping[str, Any]) -> ObjectKey:
-        """Take in an object as the API server has it; return its key."""
-        key = _key(item)
+        """Take in an object, unless something newer is known; return its key."""
+        key, version = _key(item), _version(item)
+        if version <= max(self._versions.get(key, 0), self._gone.get(key, 0)):
+            return key
+        self._newest = max(version, self._newest)
         value = self._keep(key, item)
         if value is None:
-            self.drop(key)
-        elif self.items.get(key) != value:
+            self.forget(key)
+            return key
+        self._versions[key] = version
+        if self.items.get(key) != value:
             self.items[key] = value
             self._on_change(key)
         return key
 
-    def drop(self, key: ObjectKey) -> None:
-        """Forget an object, until it comes again."""
+    def drop(self, key: ObjectKey, version: int) -> None:
+        """Note that an object was deleted at this version, unless something newer is known."""
+        if self._versions.get(key, 0) > version:
+            return
+        self._gone[key] = max(version, self._gone.pop(key, 0))
+        if len(self._gone) > _GRAVES:
+            del self._gone[next(iter(self._gone))]
+        self.forget(key)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Keep an object no longer, until it arrives again."""
+        self._versions.pop(key, None)
         if self.items.pop(key, None) is not None:
             self._on_change(key)
 
@@ -187,11 +218,16 @@ class Reflector(Generic[T]):
             self._on_problem()
 
     def _is_ill(self, error: KubeError) -> None:
-        if self.problem != str(error):
-            self.problem = str(error)
+        problem = self._explain(error)
+        if self.problem != problem:
+            self.problem = problem
             self._on_problem()
 
 
 def _key(item: Mapping[str, Any]) -> ObjectKey:
     metadata = item["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
+
+
+def _version(item: Mapping[str, Any]) -> int:
+    return int(item["metadata"]["resourceVersion"])

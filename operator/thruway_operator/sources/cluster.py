@@ -76,7 +76,7 @@ class ClusterSource:
         self._touched: set[ObjectKey] = set()
         self.ready = False
         names = watched.namespaces
-        self.routes = RouteStore(client, names, self._route_changed, self._problem_changed)
+        self.routes = RouteStore(client, names, self._route_changed, on_change)
         self.secrets: Referenced[dict[str, SecretValue]] = Referenced(
             client,
             "secrets",
@@ -84,7 +84,7 @@ class ClusterSource:
             names,
             on_change,
             field_selector=_NO_CREDENTIALS,
-            on_problem=self._problem_changed,
+            on_problem=on_change,
         )
         self.config_maps: Referenced[dict[str, str]] = Referenced(
             client,
@@ -92,7 +92,7 @@ class ClusterSource:
             config_map_texts,
             names,
             on_change,
-            on_problem=self._problem_changed,
+            on_problem=on_change,
         )
         self._namespaces = self._selected(client)
         self._hints = Hints(client.access, names, self.routes.hint)
@@ -107,14 +107,15 @@ class ClusterSource:
             lambda _: self._on_change(),
             params={"labelSelector": self._watched.gateway_selector},
             metadata_only=True,
-            on_problem=self._problem_changed,
+            on_problem=self._on_change,
         )
 
     async def run(self) -> None:
         """Keep up for ever. `ready` becomes true once the first lists of all kinds are in."""
-        await self.routes.load()
-        self._want()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.routes.run())
+            await self.routes.synced()
+            self._want()
             tasks.create_task(self.secrets.run())
             tasks.create_task(self.config_maps.run())
             if self._namespaces:
@@ -126,7 +127,6 @@ class ClusterSource:
             self.ready = True
             self._want()
             self._on_change()
-            tasks.create_task(self.routes.run())
             tasks.create_task(self._hints.run())
 
     @property
@@ -193,7 +193,3 @@ class ClusterSource:
         named = references(route)
         self._references[key] = route, named
         return known is None or known[1] != named
-
-    def _problem_changed(self) -> None:
-        self.routes.ask_for_audit()  # whatever is ill or well again may concern routes, too
-        self._on_change()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from thruway_operator.kube import ApiError, KubeError
@@ -22,12 +21,6 @@ T = TypeVar("T")
 
 _AGAIN: Final = 0.5
 _AT_ONCE: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept(Generic[T]):
-    value: T
-    version: int = field(compare=False)
 
 
 class Referenced(Generic[T]):
@@ -54,7 +47,6 @@ class Referenced(Generic[T]):
         self._on_change = on_change
         self._wanted: frozenset[ObjectKey] = frozenset()
         self._asking: dict[ObjectKey, asyncio.Task[None]] = {}
-        self._deleted: set[ObjectKey] = set()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._reflectors = {
             scope: Reflector(
@@ -64,7 +56,6 @@ class Referenced(Generic[T]):
                 lambda _: on_change(),
                 params={"fieldSelector": field_selector} if field_selector else {},
                 on_problem=on_problem,
-                on_deleted=self._note_deletion,
             )
             for scope in (tuple(namespaces) or ("",))
         }
@@ -83,9 +74,9 @@ class Referenced(Generic[T]):
     def values(self) -> dict[ObjectKey, T]:
         """The wanted objects that exist."""
         return {
-            key: kept.value
+            key: value
             for reflector in self._reflectors.values()
-            for key, kept in reflector.items.items()
+            for key, value in reflector.items.items()
         }
 
     def want(self, keys: frozenset[ObjectKey]) -> None:
@@ -96,7 +87,7 @@ class Referenced(Generic[T]):
             if task := self._asking.pop(key, None):
                 task.cancel()
             if reflector := self._reflector(key):
-                reflector.drop(key)
+                reflector.forget(key)
         for key in new:
             reflector = self._reflector(key)
             # Before the first list nothing was dropped: it will bring what is wanted.
@@ -118,19 +109,13 @@ class Referenced(Generic[T]):
             for task in self._asking.values():
                 task.cancel()
 
-    def _reflector(self, key: ObjectKey) -> Reflector[_Kept[T]] | None:
+    def _reflector(self, key: ObjectKey) -> Reflector[T] | None:
         return self._reflectors.get("") or self._reflectors.get(key[0])
 
-    def _keep(self, key: ObjectKey, item: Mapping[str, Any]) -> _Kept[T] | None:
-        if key not in self._wanted:
-            return None
-        return _Kept(self._read(item), int(item["metadata"]["resourceVersion"]))
+    def _keep(self, key: ObjectKey, item: Mapping[str, Any]) -> T | None:
+        return self._read(item) if key in self._wanted else None
 
-    def _note_deletion(self, key: ObjectKey) -> None:
-        if key in self._asking:
-            self._deleted.add(key)
-
-    async def _ask(self, key: ObjectKey, reflector: Reflector[_Kept[T]]) -> None:
+    async def _ask(self, key: ObjectKey, reflector: Reflector[T]) -> None:
         try:
             while not await self._answered(key, reflector):
                 pass
@@ -139,10 +124,9 @@ class Referenced(Generic[T]):
                 del self._asking[key]
                 self._on_change()
 
-    async def _answered(self, key: ObjectKey, reflector: Reflector[_Kept[T]]) -> bool:
+    async def _answered(self, key: ObjectKey, reflector: Reflector[T]) -> bool:
         """Take one answer in; False if the watch has moved on meanwhile in a way that matters."""
         lists = reflector.lists
-        self._deleted.discard(key)
         try:
             async with self._slots:
                 item = await self._client.get(f"{_path(key[0], self._plural)}/{key[1]}")
@@ -154,11 +138,9 @@ class Referenced(Generic[T]):
         except KubeError:
             await asyncio.sleep(_AGAIN)
             return False
-        if key in self._deleted or lists != reflector.lists:
+        if lists != reflector.lists:
             return False
-        known = reflector.items.get(key)
-        if known is None or known.version < int(item["metadata"]["resourceVersion"]):
-            reflector.put(item)
+        reflector.put(item)
         return True
 
 
