@@ -90,16 +90,18 @@ def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
     return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), loggable(target), client)
 
 
-def join_path(rest: str, base: str, version: str) -> str:
+def join_path(rest: str, base: str, version: str, unversioned: Sequence[str] = ()) -> str:
     """Join what follows a route's path (no query) to the upstream's base path.
 
     An empty rest or `/` asks for the base path itself. A first segment like `v1` or `v1beta` counts
-    as a version; otherwise `version` is inserted. A base path that already ends in that version
-    segment has it once.
+    as a version; otherwise `version` is inserted, except below the roots in `unversioned`. A base
+    path that already ends in that version segment has it once.
     """
     if rest in ("", "/"):
         return base + "/"
     first = rest[1:].partition("/")[0]
+    if first in unversioned:
+        return base + rest
     if not VERSION_SEGMENT.fullmatch(first):
         rest = version + rest
         first = version[1:]
@@ -127,7 +129,7 @@ def _rewrite_target(target: str, rule: Rule) -> str:
     path, mark, query = target.partition("?")
     if path != rule.strip and not path.startswith(rule.strip + "/"):
         raise RewriteError("the path does not lie below the route's")
-    joined = join_path(path[len(rule.strip) :], rule.base, rule.version)
+    joined = join_path(path[len(rule.strip) :], rule.base, rule.version, rule.unversioned)
     if rule.query_default or rule.query_set or rule.query_remove:
         rewritten = _rewrite_query(query, rule)
         if rewritten != query:  # a bare `?` that no rule changes stays

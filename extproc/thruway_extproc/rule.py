@@ -103,6 +103,8 @@ class Rule:
     query_default: Pairs = ()
     query_set: Pairs = ()
     query_remove: tuple[str, ...] = ()
+    unversioned: tuple[str, ...] = ()
+    """First segments below which the API has no version: nothing is inserted there."""
 
 
 # JSON key of each field; a field at its default is left out.
@@ -120,11 +122,12 @@ _KEYS = {
     "query_default": "qd",
     "query_set": "qs",
     "query_remove": "qr",
+    "unversioned": "u",
 }
 _FLAGS = {"drop_credentials", "client_auth"}
 _REQUIRED = ("strip", "base", "version", "authority")
 _PAIRS = {"headers_set", "headers_add", "query_default", "query_set"}
-_NAMES = {"headers_remove", "headers_only", "query_remove"}
+_NAMES = {"headers_remove", "headers_only", "query_remove", "unversioned"}
 
 
 def encode(rule: Rule) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "paths.md").read_text("utf-8")
-STANDARD = ("http://upstream", "/v1")
 VERSIONS = (Version.HTTP11, Version.HTTP2)
 
 
@@ -27,18 +26,44 @@ def _bare(cell: str) -> str:
     return cell.strip("`")
 
 
-def _plain_rows() -> list[tuple[str, str, str, str]]:
-    rows = [*table(PAGE, "With a version prefix"), *table(PAGE, "Dot segments")]
-    return [(*STANDARD, _bare(row[0]), _bare(row[1])) for row in rows]
+class Upstream(NamedTuple):
+    """What a row says of the route: empty cells are unset."""
+
+    provider: str
+    url: str
+    prefix: str
 
 
-def _base_rows() -> list[tuple[str, str, str, str]]:
-    rows = [tuple(map(_bare, row)) for row in table(PAGE, "With a base path")]
-    return [(url, "" if prefix == "none" else prefix, *rest) for url, prefix, *rest in rows]  # type: ignore[misc]
+STANDARD = Upstream("", "http://upstream", "/v1")
 
 
-ROWS = _plain_rows() + _base_rows()
-UPSTREAMS = list(dict.fromkeys(row[:2] for row in ROWS))
+class Row(NamedTuple):
+    upstream: Upstream
+    asked: str
+    expected: str
+
+
+def _rows() -> Iterator[Row]:
+    for row in (*table(PAGE, "With a version prefix"), *table(PAGE, "Dot segments")):
+        yield Row(STANDARD, _bare(row[0]), _bare(row[1]))
+    for row in table(PAGE, "With a base path"):
+        url, prefix, asked, expected = map(_bare, row)
+        yield Row(Upstream("", url, prefix), asked, expected)
+    for row in table(PAGE, "With a provider"):
+        provider, url, prefix, asked, expected = map(_bare, row)
+        yield Row(Upstream(provider, url, prefix), asked, expected)
+
+
+def _document(name: str, upstream: Upstream, url: str) -> dict[str, Any]:
+    shown: dict[str, str] = {"url": url + urlsplit(upstream.url).path}
+    if upstream.prefix != "unset":
+        shown["versionPrefix"] = "" if upstream.prefix == "none" else upstream.prefix
+    more = {"provider": upstream.provider} if upstream.provider else {}
+    return route(name, "/r", "", hostnames=[f"{name}.example"], upstream=shown, **more)
+
+
+ROWS = list(_rows())
+UPSTREAMS = list(dict.fromkeys(row.upstream for row in ROWS))
 
 
 class Bench:
@@ -50,11 +75,11 @@ class Bench:
             key: RawClient(port, host=f"u{number}.example") for number, key in enumerate(UPSTREAMS)
         }
 
-    def ask(self, url: str, prefix: str, target: str, version: Version) -> str:
+    def ask(self, upstream: Upstream, target: str, version: Version) -> str:
         """Return what the upstream was asked for, or the status of Thruway's own answer."""
         self.upstream.answer_with(Answer())
         request = Request(target=target.encode(), version=version)
-        reply = self._clients[url, prefix].exchange(request)
+        reply = self._clients[upstream].exchange(request)
         if self.upstream.received_nothing():
             return str(reply.status)
         (received,) = self.upstream.take()
@@ -70,14 +95,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     file = tmp_path_factory.mktemp("paths") / "routes.yaml"
     with RawUpstream() as upstream:
         documents = [
-            route(
-                f"u{number}",
-                "/r",
-                "",
-                hostnames=[f"u{number}.example"],
-                upstream={"url": upstream.url + urlsplit(url).path, "versionPrefix": prefix},
-            )
-            for number, (url, prefix) in enumerate(UPSTREAMS)
+            _document(f"u{number}", item, upstream.url) for number, item in enumerate(UPSTREAMS)
         ]
         write(file, *documents)
         with thruway_up("-f", str(file)) as up:
@@ -95,9 +113,7 @@ def test_the_tables_are_read() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    ("url", "prefix", "asked", "expected"), ROWS, ids=[" ".join(filter(None, row)) for row in ROWS]
+    "row", ROWS, ids=[" ".join(filter(None, (*row.upstream, row.asked))) for row in ROWS]
 )
-def test_path(
-    bench: Bench, url: str, prefix: str, asked: str, expected: str, version: Version
-) -> None:
-    assert bench.ask(url, prefix, asked, version) == expected
+def test_path(bench: Bench, row: Row, version: Version) -> None:
+    assert bench.ask(row.upstream, row.asked, version) == row.expected

@@ -100,6 +100,32 @@ def test_paths(client: str, base: str, version: str, upstream: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("client", "base", "upstream"),
+    [
+        # Below these roots the API has no version.
+        ("/r/upload/v1beta/files", "", "/upload/v1beta/files"),
+        ("/r/upload", "", "/upload"),
+        ("/r/upload/", "", "/upload/"),
+        ("/r/upload?uploadType=x", "", "/upload?uploadType=x"),
+        ("/r/$discovery/rest?version=v1beta", "", "/$discovery/rest?version=v1beta"),
+        ("/r/upload/v1beta/files", "/proxy", "/proxy/upload/v1beta/files"),
+        # And these are other segments.
+        ("/r/uploads/x", "", "/v1beta/uploads/x"),
+        ("/r/Upload/x", "", "/v1beta/Upload/x"),
+        ("/r/%75pload/x", "", "/v1beta/%75pload/x"),
+        ("/r/upload;a/x", "", "/v1beta/upload;a/x"),
+        ("/r//upload/x", "", "/v1beta//upload/x"),
+        ("/r/v1/upload/x", "", "/v1/upload/x"),
+        ("/r/models/upload", "", "/v1beta/models/upload"),
+        ("/r/models", "/v1beta", "/v1beta/models"),
+    ],
+)  # fmt: skip
+def test_unversioned_roots(client: str, base: str, upstream: str) -> None:
+    rule = Rule("/r", base, "/v1beta", "h.example", unversioned=("upload", "$discovery"))
+    assert path_of(run(client, rule)) == upstream
+
+
+@pytest.mark.parametrize(
     "target", ["/openai_passthroughX", "/openai_passthroughX/v1", "/other", "/", "*", ""]
 )
 def test_a_path_that_is_not_the_routes_is_refused(target: str) -> None:

@@ -37,6 +37,7 @@ rules = st.builds(
     query_default=pairs,
     query_set=pairs,
     query_remove=names,
+    unversioned=names,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from thruway_operator.translate.presets import PRESETS
+from thruway_operator.translate.versions import route_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ class RouteFacts:
     name: str
     path: str
     version: str
-    """Version prefix of its upstream, such as `/v1`; "" for none."""
+    """What it inserts where a path names no version, such as `/v1`; "" for nothing."""
     provider: str
     created: str
     """Older routes come first; see `PassthroughRoute.created`."""
@@ -53,12 +53,10 @@ class Choice:
 def facts_of(route: PassthroughRoute) -> RouteFacts:
     """Return what the injector has to know of it."""
     spec = route.spec
-    preset = PRESETS[spec.provider].version if spec.provider else ""
-    version = spec.upstream.version_prefix
     return RouteFacts(
         name=route.name,
         path=spec.path,
-        version=preset if version is None else version,
+        version=route_version(spec),
         provider=spec.provider or "",
         created=route.created,
         hostnames=tuple(spec.hostnames),

@@ -204,7 +204,11 @@ def _path_reason(request: Request, rule: Rule, target: str) -> str:
         return f"{reason}, and nothing follows it"
     if path == rule.base + rest:
         first = rest[1:].partition("/")[0]
-        why = f"the path begins with {first}" if rule.version else "the route has none to insert"
+        why = "the route has none to insert"
+        if first in rule.unversioned:
+            why = f"what is below /{first} has none"
+        elif rule.version:
+            why = f"the path begins with {first}"
         return f"{reason}, and no version is inserted, because {why}"
     if rule.version and path == rule.base + rule.version + rest:
         return f"{reason}, and {rule.version} is inserted, because the path names no version"

@@ -16,6 +16,7 @@ from thruway_operator.translate.presets import PRESETS
 from thruway_operator.translate.proxies import find_login
 from thruway_operator.translate.upstream import Address, read_url
 from thruway_operator.translate.verdict import Refused
+from thruway_operator.translate.versions import final_version, has_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,6 +120,7 @@ def referenced(resources: Resources) -> set[tuple[str, str, str]]:
 def oddities_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
     """Yield what is odd in a route that is served."""
     yield from _path(route)
+    yield from _versions(route)
     yield from _hostnames(route)
     yield from _credentials(route, resources)
     yield from _clear_text(route)
@@ -153,6 +155,22 @@ def _path(route: PassthroughRoute) -> Iterator[Oddity]:
             "holds a version, which belongs to what follows the route's path; leave it out: where "
             "clients do not append one, the upstream's versionPrefix is inserted",
         )
+
+
+def _versions(route: PassthroughRoute) -> Iterator[Oddity]:
+    for field, upstream, _, _ in _ways(route):
+        address, version = _address(route, upstream), upstream.version_prefix
+        if (
+            address
+            and version
+            and has_version(address.base)
+            and final_version(address.base) != version
+        ):
+            yield (
+                f"{field}.versionPrefix",
+                "is inserted behind the base path of url, which names a version already; leave it "
+                "out, unless the API has both",
+            )
 
 
 def _hostnames(route: PassthroughRoute) -> Iterator[Oddity]:

@@ -132,12 +132,12 @@ class Snippets(NamedTuple):
 
 
 def snippets(base_url: str, *, key: str = "", first: bool = False, host: str = "") -> Snippets:
-    """Two examples for `base_url`, such as `http://localhost:4000/openai_passthrough`.
+    """Two examples for `base_url`, such as `http://localhost:4000/openai_passthrough/v1`.
 
     `key` is the environment variable with the key to send, of which `first` takes what stands
     before the first comma; none: any key does. `host` is the Host to send instead of the URL's.
     """
-    base = base_url.rstrip("/") + "/v1"
+    base = base_url.rstrip("/")
     body = {
         "model": "gpt-4o-mini",
         "stream": True,

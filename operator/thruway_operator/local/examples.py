@@ -8,6 +8,7 @@ from thruway_operator import ir
 from thruway_operator.local.console import Snippets, snippets
 from thruway_operator.sources.clients import API_KEY
 from thruway_operator.sources.environment import KEY
+from thruway_operator.translate.versions import route_version
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import PassthroughRoute
@@ -42,7 +43,8 @@ def examples(
         else:
             key = ""
         host = route.spec.hostnames[0].replace("*", "any") if route.spec.hostnames else ""
-        return snippets(base + route.spec.path, key=key, first=several, host=host)
+        url = base + route.spec.path + route_version(route.spec)
+        return snippets(url, key=key, first=several, host=host)
     return None
 
 

@@ -9,16 +9,24 @@ from thruway_operator.ir import Match
 from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from thruway_operator.api.route import Override
 
 __all__ = ["check_unique", "client_matches"]
 
 
-def client_matches(route_path: str, version: str, override: Override, field: str) -> list[Match]:
+def client_matches(
+    route_path: str,
+    version: str,
+    override: Override,
+    field: str,
+    unversioned: Collection[str] = (),
+) -> list[Match]:
     """Return the client paths of an override: with the version, and without if that is the same.
 
     `/v1/responses` below `/openai` takes `/openai/v1/responses`, and `/openai/responses` if `/v1`
-    is what the route inserts.
+    is what the route inserts. Below the first segments in `unversioned` it inserts nothing.
 
     Raises:
         Refused: no request, or every request, would take the override.
@@ -26,7 +34,7 @@ def client_matches(route_path: str, version: str, override: Override, field: str
     exact = override.match == "Exact"
     first, _, rest = override.path[1:].partition("/")
     versioned = VERSION_SEGMENT.fullmatch(first) is not None
-    if not version:
+    if not version or first in unversioned:
         return [Match(route_path + override.path, exact)]
     if not versioned:
         raise Refused(
@@ -45,7 +53,8 @@ def client_matches(route_path: str, version: str, override: Override, field: str
             f"{field}.path {override.path} would take every endpoint: name one below it, or set "
             "upstream.url of the route",
         )
-    if not VERSION_SEGMENT.fullmatch(rest.partition("/")[0]):
+    second = rest.partition("/")[0]
+    if not VERSION_SEGMENT.fullmatch(second) and second not in unversioned:
         matches.append(Match(f"{route_path}/{rest}", exact))
     return matches
 

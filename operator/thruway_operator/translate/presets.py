@@ -17,15 +17,24 @@ class Preset:
     prefix: str
     key_parameter: str = ""
     """Query parameter in which clients may send a key; it is taken out with their other keys."""
+    unversioned: tuple[str, ...] = ()
+    """First segments of the API's paths that have no version in front."""
 
 
 PRESETS = {
     # https://platform.openai.com/docs/api-reference/authentication
     "openai": Preset("https://api.openai.com", "/v1", "authorization", "Bearer "),
-    # https://docs.anthropic.com/en/api/overview
-    "anthropic": Preset("https://api.anthropic.com", "/v1", "x-api-key", ""),
+    # https://docs.anthropic.com/en/api/overview; Claude Code also calls /api/…
+    "anthropic": Preset("https://api.anthropic.com", "/v1", "x-api-key", "", unversioned=("api",)),
     # https://ai.google.dev/gemini-api/docs/api-key
     "gemini": Preset(
-        "https://generativelanguage.googleapis.com", "/v1beta", "x-goog-api-key", "", "key"
+        "https://generativelanguage.googleapis.com",
+        "/v1beta",
+        "x-goog-api-key",
+        "",
+        key_parameter="key",
+        # Files (https://ai.google.dev/api/files), Live (https://ai.google.dev/api/live), and the
+        # API's own description (https://developers.google.com/discovery).
+        unversioned=("upload", "download", "ws", "$discovery"),
     ),
 }

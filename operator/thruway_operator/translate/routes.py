@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from thruway_extproc.rule import CREDENTIAL_HEADERS, VERSION_SEGMENT, Rule, RuleError, encode
+from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
 from thruway_operator import ir
 from thruway_operator.api.types import milliseconds
 from thruway_operator.translate.credentials import (
@@ -21,6 +21,7 @@ from thruway_operator.translate.proxies import choose_proxy, find_login
 from thruway_operator.translate.translated import Translated
 from thruway_operator.translate.upstream import Address, check_upstream, read_url
 from thruway_operator.translate.verdict import Refused
+from thruway_operator.translate.versions import final_version, inserted_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +60,6 @@ class _Translation:
         self._spec = route.spec
         self._resources = resources
         self._preset = PRESETS[route.spec.provider] if route.spec.provider else _NO_PRESET
-        prefix = route.spec.upstream.version_prefix
-        self._version = self._preset.version if prefix is None else prefix
         self._result = Translated(ir.Route(route.id, (), (), ()))
 
     def run(self) -> Translated:
@@ -139,13 +138,13 @@ class _Translation:
         return ir.Branch(
             name="",
             matches=(ir.Match(self._spec.path),),
-            outcome=self._outcome(address, upstream, self._version, self._spec.credential, where),
+            outcome=self._outcome(address, upstream, self._spec.credential, where),
         )
 
     def _overrides(self) -> list[ir.Branch]:
         overrides = self._spec.overrides
         check_unique(overrides)
-        served = self._version or self._version_of_base()
+        served = self._served_version()
         branches = []
         # The longest path first and an exact one before its prefix, so that the closest wins.
         order = sorted(
@@ -158,29 +157,27 @@ class _Translation:
         )
         for index in order:
             override, where = overrides[index], f"spec.overrides[{index}]"
-            matches = client_matches(self._spec.path, served, override, where)
-            upstream = override.upstream
-            version = self._version if upstream.version_prefix is None else upstream.version_prefix
-            address = read_url(upstream.url or "", f"{where}.upstream.url")
-            outcome = self._outcome(
-                address, upstream, version, override.credential, f"{where}.upstream"
+            matches = client_matches(
+                self._spec.path, served, override, where, self._preset.unversioned
             )
+            upstream = override.upstream
+            address = read_url(upstream.url or "", f"{where}.upstream.url")
+            outcome = self._outcome(address, upstream, override.credential, f"{where}.upstream")
             branches.append(ir.Branch(override.path, tuple(matches), outcome))
         return branches
 
-    def _version_of_base(self) -> str:
-        """Return the version that the upstream's base path ends in, such as /v1, or none."""
+    def _served_version(self) -> str:
+        """Return the version that upstream paths begin with if the client names none, or ""."""
         if not self._spec.overrides:
             return ""
-        base = read_url(self._spec.upstream.url or self._preset.url, "spec.upstream.url").base
-        last = base.rpartition("/")[2]
-        return f"/{last}" if VERSION_SEGMENT.fullmatch(last) else ""
+        upstream = self._spec.upstream
+        base = read_url(upstream.url or self._preset.url, "spec.upstream.url").base
+        return inserted_version(self._spec, upstream, base) or final_version(base)
 
     def _outcome(
         self,
         address: Address,
         upstream: Upstream,
-        version: str,
         credential: Credential | None,
         where: str,
     ) -> ir.Target | ir.Refusal:
@@ -195,6 +192,7 @@ class _Translation:
                 "ever: name the API that is meant",
             )
         injected = self._scheme(credential)
+        version = inserted_version(self._spec, upstream, address.base)
         rule = self._rule(address, version, injected)
         timeouts = self._spec.timeouts
         connect_timeout = _connect_timeout(timeouts.connect)
@@ -285,6 +283,7 @@ class _Translation:
             query_default=_parameters(query.default),
             query_set=_parameters(query.set),
             query_remove=tuple(dict.fromkeys(removed_query)),
+            unversioned=self._preset.unversioned if version else (),
         )
         try:
             encode(rule)

@@ -125,11 +125,11 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_snippets_quote_what_needs_quoting() -> None:
-    shown = snippets("http://localhost:4000/openai_passthrough/")
+    shown = snippets("http://localhost:4000/openai_passthrough/v1/")
     assert shown.curl.startswith("curl -N http://localhost:4000/openai_passthrough/v1/chat/compl")
     assert '"stream": true' in shown.curl
     assert (
         'base_url="http://localhost:4000/openai_passthrough/v1", api_key="sk-anything"'
         in shown.python
     )
-    assert "'http://h/$(x)/v1/chat/completions'" in snippets("http://h/$(x)").curl
+    assert "'http://h/$(x)/v1/chat/completions'" in snippets("http://h/$(x)/v1").curl

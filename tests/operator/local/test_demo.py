@@ -249,7 +249,7 @@ def test_the_snippets_work_as_printed(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with demo_upstream(word_delay=0) as url:
-            shown = snippets(url)
+            shown = snippets(f"{url}/v1")
             frames = (await output("sh", "-c", shown.curl)).split("\n\n")
             assert json.loads(frames[0].removeprefix("data: "))["object"] == "chat.completion.chunk"
             assert frames[-2] == "data: [DONE]"

@@ -10,7 +10,8 @@ from thruway_operator.translate.overrides import client_matches
 from thruway_operator.translate.verdict import Refused
 
 ROUTE = "/openai"
-segments = st.sampled_from(["v1", "v2", "v1beta", "responses", "a", "v1x.y", "V1"])
+UNVERSIONED = ("upload",)
+segments = st.sampled_from(["v1", "v2", "v1beta", "responses", "a", "v1x.y", "V1", "upload"])
 override_paths = st.lists(segments, min_size=1, max_size=3).map(
     lambda parts: "".join(f"/{part}" for part in parts)
 )
@@ -37,6 +38,8 @@ def names(override: Override, upstream: str) -> bool:
 @example("/v1", "Exact", "/v1", "/v1")
 @example("/v1", "Prefix", "/v1", "/models")
 @example("/responses", "Prefix", "/v1", "/responses")
+@example("/v1/upload", "Prefix", "/v1", "/upload")
+@example("/upload/a", "Prefix", "/v1", "/upload/a")
 def test_an_override_takes_what_it_names(path: str, match: str, version: str, rest: str) -> None:
     """A client path is taken if and only if the upstream path that it becomes is the override's.
 
@@ -45,9 +48,9 @@ def test_an_override_takes_what_it_names(path: str, match: str, version: str, re
     override = Override.model_validate(
         {"path": path, "match": match, "upstream": {"url": "http://h.example"}}
     )
-    upstream = join_path(rest, "", version)
+    upstream = join_path(rest, "", version, UNVERSIONED)
     try:
-        matches = client_matches(ROUTE, version, override, "spec.overrides[0]")
+        matches = client_matches(ROUTE, version, override, "spec.overrides[0]", UNVERSIONED)
     except Refused as refused:
         if "would take every endpoint" in refused.message:
             assert (path, match) == (version, "Prefix")
