@@ -1,0 +1,1 @@
+"""Upstreams that Thruway forwards to in tests: real HTTP servers on loopback."""
