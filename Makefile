@@ -38,9 +38,11 @@ test: setup ## Run the tests: make test [T="tests/extproc -k paths"]
 test-node: setup ## Run the chart on a real node; needs root and a few of Debian's packages
 	@.venv/bin/python -m pytest --timeout 600 $(if $(filter tests/node%,$(T)),,tests/node) $(T) $(ARGS)
 
-soak: setup ## Let everything go wrong at random for five minutes, with traffic running
-	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 .venv/bin/python -m pytest -s \
-		tests/dataplane/test_soak.py tests/dataplane/test_memory.py $(T) $(ARGS)
+soak: setup ## Let everything go wrong at random for five minutes, then pause all calls for fifteen
+	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 \
+		THRUWAY_PAUSE_SECONDS=$${THRUWAY_PAUSE_SECONDS:-900} .venv/bin/python -m pytest -s \
+		tests/dataplane/test_soak.py tests/dataplane/test_memory.py tests/dataplane/test_pauses.py \
+		$(T) $(ARGS)
 
 chaos: setup ## Take the operator and the API server down for half a minute at a time, under load
 	@THRUWAY_CHAOS_SECONDS=30 .venv/bin/python -m pytest tests/cluster/test_chaos.py $(T) $(ARGS)

@@ -19,7 +19,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 from thruway_operator import ir
 from thruway_operator.envoy.injection import injected_credential, injecting
 from thruway_operator.envoy.names import SYSTEM_CA
-from thruway_operator.envoy.peers import by_dns, is_ip, upstream_tls
+from thruway_operator.envoy.peers import TCP_KEEPALIVE, by_dns, is_ip, upstream_tls
 from thruway_operator.envoy.tunnel import authority, through_tunnel, tunnel_endpoint
 from thruway_operator.envoy.wire import AS_SENT, ads, any_of, duration, serialised
 
@@ -157,14 +157,7 @@ _COMMON = cluster.Cluster(
             }
         ]
     },
-    # A connection through a NAT that forgot it is noticed within two minutes.
-    upstream_connection_options={
-        "tcp_keepalive": {
-            "keepalive_time": {"value": 60},
-            "keepalive_interval": {"value": 15},
-            "keepalive_probes": {"value": 3},
-        }
-    },
+    upstream_connection_options={"tcp_keepalive": TCP_KEEPALIVE},
 )
 
 
@@ -216,7 +209,6 @@ _HTTP1 = protocol_pb.Http1ProtocolOptions(enable_trailers=True, header_key_forma
 _HTTP2 = protocol_pb.Http2ProtocolOptions(
     initial_stream_window_size={"value": 1 << 20},
     initial_connection_window_size={"value": 8 << 20},
-    connection_keepalive={"interval": duration(30_000), "timeout": duration(10_000)},
 )
 
 

@@ -37,6 +37,7 @@ from thruway_operator.envoy.names import (
     METADATA,
     ROUTE_CONFIG,
 )
+from thruway_operator.envoy.peers import TCP_KEEPALIVE
 from thruway_operator.envoy.reception import downstream_tls
 from thruway_operator.envoy.replies import CODE_IN_LOG, local_reply_config
 from thruway_operator.envoy.wire import (
@@ -62,6 +63,8 @@ _MESSAGE_TIMEOUT = 10_000
 kubelet takes seconds to start a killed container again: in a sidecar it holds the only worker."""
 _JITTER = 8
 """HttpProtocolOptions.max_connection_duration_jitter, which xds-protos 1.85 does not know."""
+_TCP_KEEPALIVE = 37
+"""Listener.tcp_keepalive, which xds-protos 1.85 does not know either."""
 
 ACCESS_LOG = {
     "start_time": "%START_TIME%",
@@ -100,7 +103,7 @@ def render_listener(
     tls = downstream_tls(reception.certificate) if reception.certificate else None
     manager = _connection_manager(reception, patience)
     first, *more = [_address(host, port) for host, port in addresses]
-    return listener.Listener(
+    rendered = listener.Listener(
         name="thruway",
         address=first,
         additional_addresses=[{"address": address} for address in more],
@@ -114,6 +117,9 @@ def render_listener(
             }
         ],
     )
+    # The additional addresses inherit it.
+    rendered.MergeFromString(joined([(_TCP_KEEPALIVE, serialised(TCP_KEEPALIVE))]))
+    return rendered
 
 
 def _address(host: str, port: int) -> dict[str, object]:
@@ -141,9 +147,13 @@ def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnecti
         proxy_100_continue=True,
         request_headers_timeout=duration(10_000),
         stream_idle_timeout=duration(_HOUR),
-        # Lets a client that is still sending read an early answer. A WebSocket client waits for all
-        # of it after the closing handshake (RFC 6455, 7.1.1), so it is short.
-        delayed_close_timeout=duration(200),
+        # Lets a client that is still sending read an early response, and a client that asked for
+        # `Connection: close` pause while the end of its response waits here: docs/fidelity.md. A
+        # WebSocket client waits for all of it after the closing handshake (RFC 6455, 7.1.1).
+        delayed_close_timeout=duration(1_000),
+        # After it, a connection that is drained is closed as soon as the proxy has all responses,
+        # although its client may not have read them. Clients close it themselves before.
+        drain_timeout=duration(_HOUR),
         max_request_headers_kb={"value": 60},
         common_http_protocol_options=_all_protocols(age),
         http1_safe_max_connection_duration=bool(age),
@@ -161,7 +171,6 @@ def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnecti
             "initial_stream_window_size": {"value": 1 << 20},
             "initial_connection_window_size": {"value": 4 << 20},
             "allow_connect": True,
-            "connection_keepalive": {"interval": duration(30_000), "timeout": duration(10_000)},
         },
         # On for all, so that a route that refuses gives its own answer to a handshake too. What
         # cannot carry a WebSocket never gets one: see routes.needs_twin. CONNECT has one route

@@ -1,4 +1,4 @@
-"""How Envoy finds a peer by its name, and how it knows that it is the one: DNS and TLS."""
+"""How Envoy finds a peer, knows that it is the right one, and notices that it is dead."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
+from envoy.config.core.v3 import address_pb2 as address
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2 as dns
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
@@ -15,12 +16,21 @@ from thruway_operator.envoy.wire import extension
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["by_dns", "is_ip", "upstream_tls"]
+__all__ = ["TCP_KEEPALIVE", "by_dns", "is_ip", "upstream_tls"]
 
 # By default a name server that does not answer holds up a new cluster for a minute.
 _RESOLVER = cares.CaresDnsResolverConfig(
     query_timeout_seconds={"value": 1}, query_tries={"value": 3}
 )
+
+TCP_KEEPALIVE = address.TcpKeepalive(
+    keepalive_time={"value": 60}, keepalive_interval={"value": 15}, keepalive_probes={"value": 3}
+)
+"""Finds a dead peer, or a NAT that forgot the connection, within two minutes.
+
+The kernel of a peer that is merely busy acknowledges the probes for it. HTTP/2 PINGs and
+TCP_USER_TIMEOUT must not be used: both cut a living peer that does not read for a while.
+"""
 
 
 def is_ip(host: str) -> bool:

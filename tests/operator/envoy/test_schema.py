@@ -92,3 +92,45 @@ def test_of_routes_clusters_and_secrets(file: Path) -> None:
     for resources in snapshot.values():
         for resource in resources.values():
             assert unknown(resource.type_url, resource.body) == [], resource.name
+
+
+# Invariant: only TCP keepalive asks whether a peer of traffic lives. HTTP/2 PINGs and
+# TCP_USER_TIMEOUT cut a living peer that does not read for a while, and a stream has no timer but
+# its route's.
+
+
+def cutting(message: Any) -> list[str]:
+    """Return what would cut a peer that pauses."""
+    found = []
+    for part in messages(message):
+        found += [
+            name
+            for name in ("connection_keepalive", "socket_options", "max_stream_duration")
+            if getattr(part, name, None)
+        ]
+    return found
+
+
+def test_of_timers_towards_clients() -> None:
+    bootstrap = read(BOOTSTRAP, serialised(render_bootstrap(OPTIONS)))
+    listener, *internal = bootstrap.static_resources.listeners
+    assert [cutting(item) for item in (listener, *internal)] == [[], [], []]
+    assert listener.tcp_keepalive.keepalive_time == 60
+    assert listener.address is not None
+    assert [address.tcp_keepalive for address in listener.additional_addresses] == [None]
+
+
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.name.removesuffix(".in.yaml"))
+def test_of_timers_towards_upstreams_and_of_routes(file: Path) -> None:
+    for resources in read_case(file, "CA").snapshot.values():
+        for resource in resources.values():
+            message = read(resource.type_url, resource.body)
+            assert cutting(message) == [], resource.name
+            for part in messages(message):
+                if type(part).__name__ == "Cluster":
+                    assert part.upstream_connection_options.tcp_keepalive.keepalive_time == 60
+                if type(part).__name__ == "RouteAction":
+                    # Set, even to 0: otherwise the listener's hour would apply.
+                    assert part.timeout is not None
+                    assert part.idle_timeout is not None
+                    assert part.flush_timeout is None  # so it is `idle_timeout`

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["ThruwayUp", "base_environment", "thruway_command", "thruway_up", "wait_until"]
 
@@ -168,11 +168,14 @@ class ThruwayUp:
 
 @contextlib.contextmanager
 def thruway_up(
-    *arguments: str, environment: Mapping[str, str] | None = None, wait: bool = True
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    wait: bool = True,
+    command: Sequence[str] = (),
 ) -> Iterator[ThruwayUp]:
-    """Run `thruway up` on a free port until the end of the block."""
+    """Run `thruway up`, or another `command` that does it, until the end of the block."""
     process = subprocess.Popen(
-        [*thruway_command(), "up", "--port", "0", *arguments],
+        [*(command or thruway_command()), "up", "--port", "0", *arguments],
         env=base_environment(**(environment or {})),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
