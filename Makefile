@@ -1,7 +1,7 @@
 # Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup up test test-node soak chaos bench bench-apply bench-sidecar fuzz check format generate lock clean
+.PHONY: help setup up test test-node soak chaos bench bench-apply bench-sidecar fuzz check docs format generate lock clean
 
 # The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
 PYTHON ?=
@@ -60,8 +60,11 @@ fuzz: setup ## Compare 20,000 generated requests through Thruway and directly
 	@THRUWAY_FUZZ_EXAMPLES=$${THRUWAY_FUZZ_EXAMPLES:-20000} \
 		.venv/bin/python -m pytest tests/dataplane/test_fidelity.py $(T) $(ARGS)
 
-check: setup ## Check format, lint, types, layers, generated files and the lock
+check: setup ## Check format, lint, types, layers, generated files, docs and the lock
 	@.venv/bin/python tools/check.py
+
+docs: setup ## Build the documentation site into site/
+	@.venv/bin/python tools/docs.py
 
 format: setup ## Format the code and fix what ruff can fix
 	@.venv/bin/python -m ruff check --quiet --fix-only .
@@ -75,11 +78,11 @@ COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal 
 	--python-version 3.11
 
 lock: setup ## Write the lock files for pyproject.toml: make lock [ARGS=--upgrade]
-	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock $(ARGS)
+	@$(COMPILE) --all-extras --group dev --group docs pyproject.toml -o requirements.lock $(ARGS)
 	@$(COMPILE) --constraint requirements.lock --extra operator --extra extproc pyproject.toml -o image.lock $(ARGS)
 	@$(COMPILE) --constraint requirements.lock --group image-build -o image-build.lock $(ARGS)
 	@$(COMPILE) --group go -o tests/cluster/go.lock $(ARGS)
 
 clean: ## Remove .venv, caches and build results
-	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist site
 	@if [ -e .git ]; then git clean -fdqX -- '*__pycache__/*' '*.egg-info/*'; fi

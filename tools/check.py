@@ -34,6 +34,7 @@ CHECKS = (
     Check("types", ("-m", "mypy")),
     Check("layers", ("-c", "from importlinter.cli import lint_imports_command as m; m()")),
     Check("generated files", ("tools/generated.py", "--check")),
+    Check("docs", ("tools/docs.py",)),
     Check("lock", ("tools/lock.py",)),
     Check("lint", ("-m", "ruff", "check", "--quiet", ".")),
     Check("format", ("-m", "ruff", "format", "--check", "--quiet", ".")),
