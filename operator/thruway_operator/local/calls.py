@@ -26,7 +26,9 @@ _LIMIT = 2000  # characters kept of anything a client chose
 _TEXT_LIMIT = 200  # and of those shown on a terminal
 _LOG_LIMIT = 1000
 # Envoy's response code details
-_UPSTREAM_ANSWERED = ("via_upstream", "upstream_reset_after_response_started")
+_UPSTREAM_RESPONDED = ("via_upstream", "upstream_reset_after_response_started")
+# Before the upstream's response or within it.
+_ENDED = ("response_timeout", "stream_idle_timeout", "downstream_", "http1.", "http2.")
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _COLORS = {1: "\x1b[36m", 2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
 _NO_STATUS = "\x1b[35m"  # the client left before there was one
@@ -89,7 +91,7 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         status=status,
         upstream=_upstream(text("upstream_cluster")),
         address=address if address and not address.startswith("envoy:") else None,  # a tunnel's
-        upstream_status=status if _from_upstream(status, entry.get("details")) else None,
+        upstream_status=status if _from_upstream(entry) else None,
         duration_ms=_whole(entry.get("duration_ms")),
         upstream_ms=_whole(entry.get("upstream_ms")),
         bytes_in=_whole(entry.get("bytes_received")),
@@ -107,10 +109,13 @@ def _upstream(cluster: str | None) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else None
 
 
-def _from_upstream(status: int | None, details: object) -> bool:
-    # Also where the answer was cut off later; and none of ours is below 400.
-    answered = isinstance(details, str) and details.startswith(_UPSTREAM_ANSWERED)
-    return answered or (status is not None and status < 400)
+def _from_upstream(entry: dict[str, Any]) -> bool:
+    # Not by the status: gRPC's errors are 200, Thruway's own too.
+    details = entry.get("details")
+    if not isinstance(details, str):
+        return False
+    began = _whole(entry.get("upstream_ms")) is not None
+    return details.startswith(_UPSTREAM_RESPONDED) or (began and details.startswith(_ENDED))
 
 
 def _whole(value: Any) -> int | None:  # noqa: ANN401 (whatever JSON held)

@@ -87,6 +87,34 @@ def test_an_answer_that_was_cut_off_has_the_upstreams_status_and_our_code() -> N
     assert "  200  upstream api.openai.com:443 200 (idle_timeout SI)  " in printed(idle)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"details": "missing_api_key", "code": "missing_api_key"}, None),  # to gRPC: a 200
+        ({"details": "direct_response", "code": "route_not_found"}, None),
+        ({"details": "websocket_handshake_unsuccessful", "upstream_ms": 3}, None),
+        ({"details": "response_timeout"}, None),
+        ({"details": "response_timeout", "upstream_ms": 3}, 200),
+        ({"details": "stream_idle_timeout"}, None),
+        ({"details": "http1.codec_error", "upstream_ms": 3}, 200),
+        ({"details": "http1.codec_error"}, None),
+        ({"details": "downstream_remote_disconnect", "upstream_ms": 3}, 200),
+        ({"details": "upstream_reset_after_response_started{x}", "upstream_ms": 3}, 200),
+        ({"details": "upstream_reset_before_response_started{x}", "upstream_ms": 3}, None),
+        ({"details": None}, None),
+        ({}, 200),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_the_upstreams_status_is_only_what_the_upstream_sent(
+    changes: dict[str, Any], expected: int | None, status: int
+) -> None:
+    own = {"upstream_ms": None} if changes.get("details", "via_upstream") != "via_upstream" else {}
+    call = parse_call(entry(status=status, **own | changes))
+    assert call
+    assert call.upstream_status == (expected and status)
+
+
 def test_a_client_that_left_has_no_status() -> None:
     line = printed(entry(status=0, details="downstream_remote_disconnect", flags="DC"), color=True)
     assert "\x1b[35m—\x1b[0m  upstream — (DC)" in line
