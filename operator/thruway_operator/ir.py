@@ -22,6 +22,7 @@ __all__ = [
     "Config",
     "Credential",
     "Endpoint",
+    "ErrorFormat",
     "ForwardProxy",
     "HeaderRules",
     "Match",
@@ -80,6 +81,14 @@ class Protocol(StrEnum):
     AUTO = "Auto"
     HTTP1 = "HTTP1"
     HTTP2 = "HTTP2"
+
+
+class ErrorFormat(StrEnum):
+    """Whose JSON the proxy's own errors are on a route."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +169,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer of the proxy's own, in OpenAI's error shape."""
+    """A response of the proxy's own, in the route's error format."""
 
     status: int
     code: str
@@ -202,6 +211,7 @@ class Route:
     branches: tuple[Branch, ...]
     clients: tuple[Client, ...] | None = None
     """Who may use the route; None: everybody."""
+    error_format: ErrorFormat = ErrorFormat.OPENAI
 
 
 @dataclass(frozen=True, slots=True)

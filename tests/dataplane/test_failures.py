@@ -17,6 +17,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 import httpx
 import openai
@@ -25,6 +26,7 @@ import pytest
 from thruway_operator.envoy.replies import CODE_HEADER, REPLIES
 from thruway_testing.envoy import wait_until
 from thruway_testing.failures import CLIENTS_KEY, EARLY, FAILURES, REAL_KEY, Ask, Benches, Raw
+from thruway_testing.h2_handshake import shake_hands
 from thruway_testing.manifests import route, secret, write
 from thruway_testing.markdown import table
 from thruway_testing.proxy_bench import ProxyBench
@@ -37,7 +39,14 @@ from thruway_testing.rawhttp import (
     values,
 )
 from thruway_testing.rawhttp_client import RawClient
-from thruway_testing.rude_upstream import RudeUpstream, answer, refusing_port, wait
+from thruway_testing.rude_upstream import (
+    RudeUpstream,
+    answer,
+    refusing_port,
+    say,
+    say_and_wait,
+    wait,
+)
 from thruway_testing.sdk import open_client
 from thruway_testing.up import thruway_up
 
@@ -156,10 +165,23 @@ def test_failure(name: str, way: str, benches: Benches) -> None:
         got = by_sdk(bench.url, failure, mark) if sdk else ask(bench.port, failure, way, mark)
         # Of headers that were too many or too large the log has none.
         call = bench.wait_for_call(known, **{} if row.status == 431 else {"request_id": mark})
-    check(got, row, bench)
-    check_headers(got, row)
-    assert (call["status"], call["code"]) == (row.status, row.code)
+    if way.startswith("gRPC") and got.status == 200:
+        check_grpc(got, row)
+    else:
+        check(got, row, bench)
+        check_headers(got, row)
+    assert (call["status"], call["code"]) == (got.status, row.code)
     check_upstreams(benches, got)
+
+
+def check_grpc(got: Got, row: Row) -> None:
+    """Envoy's own replies to gRPC are a 200 with a gRPC status; the code is told all the same."""
+    assert got.body == b""
+    assert values(got.headers, CODE_HEADER.encode()) == [row.code.encode()]
+    (status,) = values(got.headers, b"grpc-status")
+    assert int(status) > 0
+    (message,) = values(got.headers, b"grpc-message")
+    assert not TELLTALE.search(json.loads(unquote_to_bytes(message))["error"]["message"])
 
 
 def check(got: Got, row: Row, bench: ProxyBench) -> None:
@@ -216,6 +238,11 @@ def ask(port: int, failure: Ask, way: str, mark: str) -> Got:
             (b"sec-websocket-version", b"13"),
             (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
         )
+    if way.startswith("gRPC"):
+        headers = (*headers, (b"content-type", b"application/" + way.lower().encode()))
+    if way == "WebSocket by HTTP/2":
+        reply = shake_hands(port, failure.path, headers)
+        return Got(reply.status, reply.headers, reply.body)
     method = "HEAD" if way == "HEAD" else failure.method
     version = {"HTTP/1.0": Version.HTTP10, "HTTP/2": Version.HTTP2}.get(way, Version.HTTP11)
     request = Request(method.encode(), failure.path.encode(), headers, version=version)
@@ -338,6 +365,17 @@ def test_a_body_that_the_client_cuts_short(benches: Benches) -> None:
     wait_until(lambda: not upstream.connections, "the end of the upstream's connection")
 
 
+def test_a_client_that_closes_its_side_gets_nothing(benches: Benches) -> None:
+    """Envoy takes a half-closed connection for a closed one: a limit of docs/fidelity.md."""
+    bench = benches.get("main")
+    known = len(bench.calls())
+    with socket.create_connection(("127.0.0.1", bench.port), timeout=20) as sock:
+        sock.sendall(b"GET /waits/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(100) == b""
+    assert bench.wait_for_call(known)["code"] == "client_closed"
+
+
 def test_a_malformed_body_whose_answer_has_begun(benches: Benches) -> None:
     bench = benches.get("main")
     known = len(bench.calls())
@@ -384,6 +422,43 @@ def test_a_malformed_request_by_http2(benches: Benches) -> None:
 def test_the_codes_of_answers_that_end_early_are_all_here() -> None:
     found = {code for code, _ in EARLY.values()} | set(TOO_MUCH_FOR_HTTP2.values())
     assert found | {"client_closed", "malformed_request"} == CODES_IN_LOG
+
+
+# What an upstream says in our name
+
+
+FORGED = b"X-Thruway-Code: credential_missing\r\nContent-Length: 9\r\n\r\n"
+OF_THE_UPSTREAM = {
+    "a 503": (say(b"HTTP/1.1 503 No\r\n" + FORGED + b"forged..."), 503, "", {}),
+    "a 200": (say(b"HTTP/1.1 200 OK\r\n" + FORGED + b"forged..."), 200, "", {}),
+    "a 503 that is cut off": (say(b"HTTP/1.1 503 No\r\n" + FORGED), 503, "upstream_cut_off", {}),
+    "a 503 that does not go on": (
+        say_and_wait(b"HTTP/1.1 503 No\r\n" + FORGED),
+        503,
+        "idle_timeout",
+        {"idle": "300ms"},
+    ),
+    "a 503 that does not end in time": (
+        say_and_wait(b"HTTP/1.1 503 No\r\n" + FORGED),
+        503,
+        "upstream_timeout",
+        {"request": "300ms"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_UPSTREAM)
+def test_the_log_does_not_believe_an_upstreams_code(name: str) -> None:
+    behave, status, code, timeouts = OF_THE_UPSTREAM[name]
+    with (
+        RudeUpstream(behave) as upstream,
+        ProxyBench([route("a", "/a", upstream.url, timeouts=timeouts)]) as bench,
+        RawClient(bench.port) as client,
+    ):
+        with contextlib.suppress(WireError, OSError):
+            client.exchange(Request(target=b"/a/models"))
+        call = bench.wait_for_call()
+        assert (call["status"], call["code"]) == (status, code)
 
 
 # What is no failure
@@ -484,6 +559,13 @@ def test_thruway_up_says_the_code_of_each_call(tmp_path: Path) -> None:
                 reached = {"/gone/models": nobody, "/silent/models": upstream.port}.get(path)
                 assert call["upstream"] == (f"127.0.0.1:{reached}" if reached else None)
                 assert call["address"] == call["upstream"]  # it is one already
+
+                mark = uuid.uuid4().hex
+                headers = {"X-Request-Id": mark, "Content-Type": "application/grpc"}
+                got = httpx.get(up.url + path, headers=headers, trust_env=False)
+                assert (got.status_code, got.headers[CODE_HEADER]) == (200, code)
+                call = up.wait_for_call(request_id=mark)
+                assert (call["code"], call["status"], call["upstream_status"]) == (code, 200, None)
 
 
 def credential(name: str) -> dict[str, Any]:

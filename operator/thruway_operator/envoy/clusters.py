@@ -17,7 +17,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2 as endpoint_pb
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_operator import ir
-from thruway_operator.envoy.injection import injected_credential, injecting
+from thruway_operator.envoy.injection import injected_credential, upstream_filters
 from thruway_operator.envoy.names import SYSTEM_CA
 from thruway_operator.envoy.peers import TCP_KEEPALIVE, by_dns, is_ip, upstream_tls
 from thruway_operator.envoy.tunnel import authority, through_tunnel, tunnel_endpoint
@@ -32,6 +32,7 @@ __all__ = [
     "cluster_name",
     "credential_secret",
     "login_secret",
+    "needs_twin",
     "proxy_cluster_name",
     "render_cluster",
     "render_proxy_cluster",
@@ -81,6 +82,17 @@ def tunnels(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bool:
     return endpoint.proxy is not None and (upgrades or not plain)
 
 
+def needs_twin(endpoint: ir.Endpoint) -> bool:
+    """Tell whether WebSocket needs a cluster of its own.
+
+    By HTTP/2 Envoy sends extended CONNECT, which APIs refuse; and requests in absolute form are the
+    forward proxy's, which knows of no WebSocket.
+    """
+    auto = endpoint.protocol is ir.Protocol.AUTO and endpoint.tls is not None
+    absolute = endpoint.proxy is not None and not tunnels(endpoint)
+    return auto or absolute or endpoint.protocol is ir.Protocol.HTTP2
+
+
 def proxy_cluster_name(proxy: ir.ForwardProxy, connect_timeout: int) -> str:
     """Return the name of the cluster of a proxy that tunnels go through."""
     digest = hashlib.blake2b(repr((proxy, connect_timeout)).encode(), digest_size=6).hexdigest()
@@ -117,7 +129,7 @@ def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
     """Return the serialised cluster of a proxy, which gets nothing but CONNECT."""
     options = http.HttpProtocolOptions(
         explicit_http_config={"http_protocol_options": {}},
-        http_filters=injecting([_login(proxy)] if proxy.login else []),
+        http_filters=upstream_filters([_login(proxy)] if proxy.login else []),
     )
     message = _cluster(proxy_cluster_name(proxy, connect_timeout), connect_timeout, options)
     _locate(message, proxy.host, proxy.port)
@@ -189,7 +201,10 @@ def _http_options(
             "max_headers_count": {"value": 1000},
             "max_response_headers_kb": {"value": 256},
         },
-        http_filters=injecting(_injected(endpoint, absolute=absolute)),
+        http_filters=upstream_filters(
+            _injected(endpoint, absolute=absolute),
+            upgrades=upgrades or not needs_twin(endpoint),
+        ),
     )
     if protocol is ir.Protocol.AUTO and endpoint.tls:
         choice = options.auto_config

@@ -14,6 +14,7 @@ from envoy.extensions.filters.http.credential_injector.v3 import (
 from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as codec
 from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as generic
 
+from thruway_operator.envoy.handshakes import undisguise
 from thruway_operator.envoy.wire import extension, joined
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-__all__ = ["injected_credential", "injecting"]
+__all__ = ["injected_credential", "upstream_filters"]
 
 _PREFIX = 3  # Generic.header_value_prefix, which xds-protos 1.85 does not know
 
@@ -35,9 +36,15 @@ def injected_credential(
     return found
 
 
-def injecting(credentials: Sequence[generic.Generic]) -> list[dict[str, object]]:
-    """Return the upstream HTTP filters that put these into a request; none for none."""
-    return [*map(_injector, credentials), _CODEC] if credentials else []
+def upstream_filters(
+    credentials: Sequence[generic.Generic], *, upgrades: bool = False
+) -> list[dict[str, object]]:
+    """Return the upstream HTTP filters that put these into a request; none if there is no need.
+
+    `upgrades`: handshakes arrive as `handshakes.DISGUISE` leaves them.
+    """
+    filters = [*map(_injector, credentials), *([undisguise()] if upgrades else [])]
+    return [*filters, _CODEC] if filters else []
 
 
 _CODEC = extension("envoy.filters.http.upstream_codec", codec.UpstreamCodec())

@@ -28,6 +28,8 @@ from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as 
 from envoy.type.v3 import percent_pb2
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, KEPT_ASIDE, KEY_HEADER
+from thruway_operator.envoy.errorformats import local_reply_config
+from thruway_operator.envoy.handshakes import handshake_filter
 from thruway_operator.envoy.names import (
     CLIENT_AUTH_FILTER,
     EXT_PROC_CLUSTER,
@@ -39,7 +41,7 @@ from thruway_operator.envoy.names import (
 )
 from thruway_operator.envoy.peers import TCP_KEEPALIVE
 from thruway_operator.envoy.reception import downstream_tls
-from thruway_operator.envoy.replies import CODE_IN_LOG, local_reply_config
+from thruway_operator.envoy.replies import CODE_IN_LOG
 from thruway_operator.envoy.wire import (
     AS_SENT,
     ads,
@@ -173,12 +175,19 @@ def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnecti
             "allow_connect": True,
         },
         # On for all, so that a route that refuses gives its own answer to a handshake too. What
-        # cannot carry a WebSocket never gets one: see routes.needs_twin. CONNECT has one route
+        # cannot carry a WebSocket never gets one: see clusters.needs_twin. CONNECT has one route
         # alone, which refuses it.
         upgrade_configs=[{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}],
         local_reply_config=local_reply_config(),
         access_log=[_access_log()],
-        http_filters=[_key(), _client_auth(), _ext_proc(), _guard(), _router()],
+        http_filters=[
+            _key(),
+            _client_auth(),
+            handshake_filter(),
+            _ext_proc(),
+            _guard(),
+            _router(),
+        ],
     )
 
 

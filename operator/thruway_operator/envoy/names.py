@@ -5,6 +5,7 @@ __all__ = [
     "EXT_PROC_CLUSTER",
     "EXT_PROC_FILTER",
     "GUARD_FILTER",
+    "HANDSHAKE_FILTER",
     "KEY_FILTER",
     "METADATA",
     "ROUTE_CONFIG",
@@ -20,10 +21,12 @@ XDS_CLUSTER = "thruway-xds"
 EXT_PROC_FILTER = "thruway.ext_proc"
 GUARD_FILTER = "thruway.guard"
 KEY_FILTER = "thruway.key"
+HANDSHAKE_FILTER = "thruway.handshake"
 CLIENT_AUTH_FILTER = "thruway.client_auth"
 ROUTE_CONFIG = "thruway"
 METADATA = "thruway"
-"""Namespace of our metadata: the guard's, the access log's, and a refusing route's `code`."""
+"""Namespace of our metadata: the guard's, the access log's, a refusing route's `code`, and the
+`format` of a route's errors."""
 SYSTEM_CA = "ca/system"
 """The SDS name of the CA bundle for upstreams that name none."""
 TUNNEL_LISTENER = "thruway-tunnel"

@@ -1,28 +1,23 @@
-"""The answers that Envoy makes itself, in OpenAI's error shape: SDKs raise their usual exceptions.
+"""Envoy's own replies: their status, code and message. `errorformats` renders them.
 
-Each is told by Envoy's response code details, which never reach a client: they may hold the paths
-of sockets. `code` is ours and says what to do; docs/errors.md lists them. It stands in the body, in
-a header (an answer to HEAD has no body, and few clients show that of a refused WebSocket) and in
-the log.
+Envoy's response code details identify each. They never reach a client, because they may contain
+the paths of sockets. `code` is ours and says what to do; docs/errors.md lists them. It is in the
+body, in a header (responses to HEAD have no body, and few clients show that of a refused WebSocket)
+and in the log.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2 as cel
-from envoy.extensions.filters.network.http_connection_manager.v3 import (
-    http_connection_manager_pb2 as hcm,
-)
-
 from thruway_operator.envoy.names import METADATA
-from thruway_operator.envoy.wire import extension, struct
 
-__all__ = ["CODE_HEADER", "CODE_IN_LOG", "REPLIES", "Reply", "local_reply_config"]
+__all__ = ["CODE_HEADER", "CODE_IN_LOG", "REPLIES", "RETRY_HEADER", "UPGRADE_REFUSED", "Reply"]
 
 CODE_HEADER = "x-thruway-code"
-_RETRY_HEADER = "x-should-retry"
-"""OpenAI's SDKs obey it (`_should_retry` in their base client)."""
+RETRY_HEADER = "x-should-retry"
+"""OpenAI's and Anthropic's SDKs obey it (`_should_retry` in their base clients)."""
+UPGRADE_REFUSED = "upstream_refused_upgrade"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,7 @@ class Reply:
     code: str
     message: str
     status: int = 0
-    """Status for the client; 0 keeps Envoy's, which is then below 500."""
+    """Status for the client; 0 keeps Envoy's, which is then from 400 to 499."""
     retry: bool = True
     """False for what stays wrong until somebody has changed something."""
 
@@ -52,7 +47,10 @@ def _holds(start: str, part: str) -> str:
 
 _NOT_SENT = "so nothing was sent. Try again in a moment."
 _NO_ANSWER = "upstream_reset_before_response_started"
+_CUT = (f"{_NO_ANSWER}{{connection_termination", f"{_NO_ANSWER}{{remote_reset")
 _NO_CONNECTION = (f"{_NO_ANSWER}{{remote_connection_f", f"{_NO_ANSWER}{{local_connection_f")
+_TOO_LARGE = ("http1.headers_too_large", "http1.too_many_headers")
+_LARGE = "request_headers_too_large"
 _UNTRUSTED = "upstream_certificate_invalid"
 _DIRECT = (f"%METADATA(ROUTE:{METADATA}:code)%", "%LOCAL_REPLY_BODY%")
 
@@ -68,20 +66,18 @@ _OF_CLIENTS = (
         _is("missing_api_key"),
         "missing_api_key",
         "You didn't provide an API key. Send a key of this proxy as your SDK's `api_key`.",
+        401,
     ),
     Reply(
         _is("unknown_api_key"),
         "invalid_api_key",
         "Incorrect API key provided. Send a key of this proxy, not one of the upstream's.",
+        401,
     ),
     Reply(
         # The last: just below a limit, and with what Envoy and extproc add, beyond it.
-        _is(
-            "http1.headers_too_large",
-            "http1.too_many_headers",
-            "header_mutation_result_exceeds_limit",
-        ),
-        "request_headers_too_large",
+        _is(*_TOO_LARGE, "header_mutation_result_exceeds_limit"),
+        _LARGE,
         "The request's line and headers are larger than 60 KiB, or there are more than 200 "
         "headers. Send less.",
         431,
@@ -90,11 +86,13 @@ _OF_CLIENTS = (
         _is("request_header_timeout"),
         "request_headers_timeout",
         "The request's headers were not complete within 10 seconds. Send them at once.",
+        408,
     ),
     Reply(
         _is("absolute_path_rejected", "route_not_found"),
         "route_not_found",
         "No PassthroughRoute serves this. Check the base URL.",
+        404,
     ),
     Reply(
         _is("http1.", "http2.", "http.", "missing_host_header", "path_normalization_failed"),
@@ -209,10 +207,29 @@ _OF_UPSTREAMS = (
         502,
     ),
     Reply(
+        # Otherwise the response passes, see `handshakes`.
+        _is("websocket_handshake_unsuccessful"),
+        UPGRADE_REFUSED,
+        "The upstream did not accept the WebSocket handshake: its response was a success or a "
+        "redirect, but not 101. Check that this path of the upstream serves WebSocket.",
+        502,
+        retry=False,
+    ),
+    Reply(
         _is(f"{_NO_ANSWER}{{protocol_error"),
         "upstream_invalid_response",
         "What the upstream answered is not HTTP, or was cut off in its headers, or has headers "
         "larger than 256 KiB. Check that the route's upstream is the API that is meant.",
+        502,
+    ),
+    Reply(
+        # Bytes of the body are missing. Envoy writes before it reads, so a write that fails hides a
+        # response that is already there.
+        f"({_is(*_CUT)}) && request.total_size < request.size",
+        "upstream_closed_early",
+        "The upstream closed the connection while the request's body was still being sent, so its "
+        "response, if it sent one, is lost. Its usual reason is a body that is too large: send "
+        "less, or look at the upstream's log.",
         502,
     ),
     Reply(
@@ -251,32 +268,29 @@ REPLIES = (
 )
 """The first that fits is taken."""
 
-# Calls that ended after the answer had begun, or without one: there is only the log to tell.
-_WITHOUT_STATUS = (
+# How a call can end after its response has begun, or without one. By then the headers can be the
+# upstream's, and so can a code in them.
+_ENDED = (
     (_is("downstream_remote_disconnect", "downstream_local_disconnect"), "client_closed"),
-    # Envoy answers these by a reset of the stream.
-    (_is("http2.header_list_size", "http2.too_many_headers"), "request_headers_too_large"),
-    (_is("http2."), "malformed_request"),
-)
-_ENDED_EARLY = (
     (_is("upstream_reset_after_response_started"), "upstream_cut_off"),
     (_is("response_timeout"), "upstream_timeout"),
     (_is("stream_idle_timeout"), "idle_timeout"),
-    (_is("http1."), "malformed_request"),
+    (_is("http2.header_list_size", "http2.too_many_headers", *_TOO_LARGE), _LARGE),
+    (_is("http1.", "http2."), "malformed_request"),
 )
 
 
 def _code_in_log() -> str:
-    # A WebSocket has no end that Envoy would call a good one, so 101 says nothing. A client that
-    # left early has no status, and comparing it with a number would be an error.
+    # The details decide, not the status: Envoy's own reply to gRPC is a 200, and an upstream's
+    # error may have a header of this name. A WebSocket has no end that Envoy would call a good one,
+    # so 101 says nothing. Without a response, looking into its headers would be an error.
     choices = [
         (f'{_DETAILS} == "via_upstream" || (has(response.code) && response.code == 101)', '""'),
-        *((when, f'"{code}"') for when, code in _WITHOUT_STATUS),
+        *((when, f'"{code}"') for when, code in _ENDED),
         (
-            f'has(response.code) && response.code >= 400 && "{CODE_HEADER}" in response.headers',
+            f'has(response.code) && "{CODE_HEADER}" in response.headers',
             f'response.headers["{CODE_HEADER}"]',
         ),
-        *((when, f'"{code}"') for when, code in _ENDED_EARLY),
     ]
     found = '""'
     for when, code in reversed(choices):
@@ -285,36 +299,4 @@ def _code_in_log() -> str:
 
 
 CODE_IN_LOG = f"%CEL({_code_in_log()})%"
-"""The code of a call, for the access log: empty where the upstream has answered in full."""
-
-
-def local_reply_config() -> hcm.LocalReplyConfig:
-    """Return the mapping of Envoy's own answers; the first that fits is taken."""
-    return hcm.LocalReplyConfig(mappers=[_mapper(reply) for reply in REPLIES])
-
-
-def _mapper(reply: Reply) -> hcm.ResponseMapper:
-    headers = [_header(CODE_HEADER, reply.code)]
-    if not reply.retry:
-        headers.append(_header(_RETRY_HEADER, "false"))
-    condition = cel.ExpressionFilter(expression=reply.when)
-    return hcm.ResponseMapper(
-        filter={
-            "extension_filter": extension("envoy.access_loggers.extension_filters.cel", condition)
-        },
-        status_code={"value": reply.status} if reply.status else None,
-        headers_to_add=headers,
-        body_format_override={"json_format": struct({"error": _error(reply)})},
-    )
-
-
-def _header(name: str, value: str) -> dict[str, object]:
-    return {
-        "header": {"key": name, "value": value},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
-
-
-def _error(reply: Reply) -> dict[str, object]:
-    kind = "thruway_error" if reply.status >= 500 else "invalid_request_error"
-    return {"message": reply.message, "type": kind, "param": None, "code": reply.code}
+"""The code of a call, for the access log: empty where the upstream has responded in full."""

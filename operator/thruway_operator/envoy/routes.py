@@ -13,14 +13,15 @@ from thruway_extproc.rule import CLIENT_HEADER, KEPT_ASIDE, KEY_HEADER, METADATA
 from thruway_operator import ir
 from thruway_operator.envoy.browsers import refuse_foreign_pages
 from thruway_operator.envoy.clientauth import client_auth_filters
-from thruway_operator.envoy.clusters import cluster_name, tunnels
+from thruway_operator.envoy.clusters import cluster_name, needs_twin
+from thruway_operator.envoy.handshakes import DISGUISE
 from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA
 from thruway_operator.envoy.wire import any_of, duration, escaped, serialised
 
 if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any
 
-__all__ = ["clusters_of", "first_routes", "last_routes", "needs_twin", "render_routes"]
+__all__ = ["clusters_of", "first_routes", "last_routes", "render_routes"]
 
 # Our own filters, and Envoy, add these to what they forward; Thruway adds nothing.
 _ADDED_HERE = (
@@ -43,9 +44,11 @@ def render_routes(route: ir.Route) -> list[bytes]:
     for branch in route.branches:
         for match in branch.matches:
             if isinstance(branch.outcome, ir.Refusal):
-                rendered.append(_refusing(_name(route, branch), _path(match), branch.outcome))
+                refusing = _refusing(_name(route, branch), _path(match), branch.outcome)
+                rendered.append(_formatted(refusing, route))
             else:
-                rendered += _forwarding(route, branch, match, branch.outcome)
+                forwarding = _forwarding(route, branch, match, branch.outcome)
+                rendered += [_formatted(item, route) for item in forwarding]
     return [serialised(item) for item in rendered]
 
 
@@ -108,17 +111,6 @@ def _dot_segments() -> bytes:
     return serialised(_refusing("", match, refusal))
 
 
-def needs_twin(endpoint: ir.Endpoint) -> bool:
-    """Tell whether WebSocket needs a cluster of its own.
-
-    By HTTP/2 Envoy sends extended CONNECT, which APIs refuse; and requests in absolute form are the
-    forward proxy's, which knows of no WebSocket.
-    """
-    auto = endpoint.protocol is ir.Protocol.AUTO and endpoint.tls is not None
-    absolute = endpoint.proxy is not None and not tunnels(endpoint)
-    return auto or absolute or endpoint.protocol is ir.Protocol.HTTP2
-
-
 def clusters_of(route: ir.Route) -> list[tuple[ir.Endpoint, bool]]:
     """Return the endpoints of a route, each with whether it is the WebSocket twin."""
     found: dict[tuple[ir.Endpoint, bool], None] = {}
@@ -129,6 +121,13 @@ def clusters_of(route: ir.Route) -> list[tuple[ir.Endpoint, bool]]:
             if needs_twin(endpoint):
                 found[endpoint, True] = None
     return list(found)
+
+
+def _formatted(rendered: route_pb.Route, route: ir.Route) -> route_pb.Route:
+    """Add the format of the route's errors, which `errorformats` reads."""
+    if route.error_format is not ir.ErrorFormat.OPENAI:
+        rendered.metadata.filter_metadata[METADATA]["format"] = route.error_format
+    return rendered
 
 
 def _name(route: ir.Route, branch: ir.Branch) -> str:
@@ -191,6 +190,7 @@ def _forward(
         match=match,
         route=action,
         request_headers_to_remove=[*_ADDED_HERE, *target.client_headers_removed],
+        request_headers_to_add=DISGUISE if upgrades and not target.request_timeout else [],
         response_headers_to_remove=list(rules.remove),
         response_headers_to_add=[
             *(_header(key, value) for key, value in rules.set),
@@ -212,7 +212,7 @@ def _retry(retry: ir.Retry | None) -> route_pb.RetryPolicy | None:
 
 
 def _refusing(name: str, match: route_pb.RouteMatch, refusal: ir.Refusal) -> route_pb.Route:
-    # The listener's local_reply_config makes OpenAI's error shape of the body and of the code.
+    # The listener's local_reply_config formats the body and the code.
     code = {"string_value": refusal.code}
     return route_pb.Route(
         name=name,

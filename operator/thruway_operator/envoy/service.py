@@ -11,7 +11,7 @@ from typing import Final
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
-from thruway_operator.envoy.injection import injected_credential, injecting
+from thruway_operator.envoy.injection import injected_credential, upstream_filters
 from thruway_operator.envoy.peers import by_dns, is_ip, upstream_tls
 from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
 from thruway_operator.envoy.wire import any_of, duration
@@ -99,7 +99,7 @@ def _options(service: XdsService) -> http.HttpProtocolOptions:
                 "connection_keepalive": {"interval": duration(5_000), "timeout": duration(3_000)}
             }
         },
-        http_filters=injecting([injected_credential(secret, "authorization", "Bearer ")]),
+        http_filters=upstream_filters([injected_credential(secret, "authorization", "Bearer ")]),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from thruway_operator.ir import ErrorFormat
+
 __all__ = ["PRESETS", "Preset"]
 
 
@@ -19,13 +21,21 @@ class Preset:
     """Query parameter in which clients may send a key; it is taken out with their other keys."""
     unversioned: tuple[str, ...] = ()
     """First segments of the API's paths that have no version in front."""
+    error_format: ErrorFormat = ErrorFormat.OPENAI
 
 
 PRESETS = {
     # https://platform.openai.com/docs/api-reference/authentication
     "openai": Preset("https://api.openai.com", "/v1", "authorization", "Bearer "),
     # https://docs.anthropic.com/en/api/overview; Claude Code also calls /api/…
-    "anthropic": Preset("https://api.anthropic.com", "/v1", "x-api-key", "", unversioned=("api",)),
+    "anthropic": Preset(
+        "https://api.anthropic.com",
+        "/v1",
+        "x-api-key",
+        "",
+        unversioned=("api",),
+        error_format=ErrorFormat.ANTHROPIC,
+    ),
     # https://ai.google.dev/gemini-api/docs/api-key
     "gemini": Preset(
         "https://generativelanguage.googleapis.com",
@@ -36,5 +46,6 @@ PRESETS = {
         # Files (https://ai.google.dev/api/files), Live (https://ai.google.dev/api/live), and the
         # API's own description (https://developers.google.com/discovery).
         unversioned=("upload", "download", "ws", "$discovery"),
+        error_format=ErrorFormat.GEMINI,
     ),
 }

@@ -81,6 +81,7 @@ class _Translation:
             methods=tuple(sorted(set(spec.request.methods))),
             branches=tuple(branches),
             clients=clients,
+            error_format=self._preset.error_format,
         )
         return self._result
 

@@ -40,7 +40,7 @@ __all__ = ["CLIENTS_KEY", "EARLY", "FAILURES", "REAL_KEY", "WAYS", "Ask", "Bench
 CLIENTS_KEY = "sk-clients-own-key-3kQ"
 REAL_KEY = "sk-real-key-of-the-upstream-8Zp"
 
-WAYS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2", "HEAD", "WebSocket", "SDK")
+WAYS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2", "HEAD", "WebSocket", "gRPC", "gRPC+proto", "SDK")
 _NOT_SDK = tuple(way for way in WAYS if way != "SDK")  # whose library would tidy it up
 _SLOW = ("HTTP/1.1", "SDK")
 
@@ -79,6 +79,7 @@ _TLS_HELLO = bytes.fromhex("16030100c5010000c10303") + bytes(200)
 _BIG = (b"x-big", b"a" * 70_000)
 _MANY_BIG = tuple((b"x-%d" % number, b"a" * 1000) for number in range(70))
 _MANY = tuple((b"x-%d" % number, b"a") for number in range(250))
+_HANDSHAKE = ("WebSocket by HTTP/2",)
 _HTTP1 = tuple(way for way in WAYS if way != "HTTP/2")  # by HTTP/2: see EARLY
 _WITH_HOST = tuple(way for way in WAYS if way != "HTTP/1.0")
 
@@ -128,6 +129,8 @@ _EXTPROC: dict[str, Callable[..., Any]] = {
     "extproc makes up an answer of its own": fake_extproc.say(_of_its_own()),
 }
 
+_EARLY_CLOSE = "the upstream closes while the body is being sent"
+_NO_WEBSOCKET = "the upstream answers a handshake by HTTP/2 with a success or a redirect"
 # By the name of the failure: what the upstream of its route does.
 _PLAIN: dict[str, Callable[[rude_upstream.Peer], None]] = {
     "the upstream resets before it answers": rude_upstream.reset_after_request,
@@ -137,6 +140,8 @@ _PLAIN: dict[str, Callable[[rude_upstream.Peer], None]] = {
     "the upstream's headers are too large": rude_upstream.say(
         b"HTTP/1.1 200 OK\r\nX-Big: " + b"a" * 300_000 + b"\r\n\r\n"
     ),
+    _EARLY_CLOSE: rude_upstream.reset_after_request,
+    _NO_WEBSOCKET: rude_upstream.say(b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 1\r\n\r\na"),
     "it resets within its body": rude_upstream.say_and_reset(_HALF),
     "it resets between chunks": rude_upstream.say_and_reset(_HALF_CHUNKS),
     "it closes within its body": rude_upstream.say(_HALF),
@@ -228,6 +233,11 @@ FAILURES: dict[str, Ask | Raw] = {
     **{name: Ask(bench=name) for name in _EXTPROC},
     "extproc is of another version": Ask(bench="old extproc"),
     **{name: _upstream(name) for name in _UPSTREAM_FAILURES if name.startswith("the ")},
+    _NO_WEBSOCKET: replace(_upstream(_NO_WEBSOCKET), ways=_HANDSHAKE),
+    _EARLY_CLOSE: Raw(
+        _request(f"POST {_path(_EARLY_CLOSE)}/files HTTP/1.1".encode(), b"Content-Length: 100000")
+        + b"half"
+    ),
     # Its WebSockets go by HTTP/1.1 whatever is meant.
     _NO_HTTP2: replace(_upstream(_NO_HTTP2), ways=tuple(way for way in WAYS if way != "WebSocket")),
 }
