@@ -23,15 +23,15 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import httpx  # noqa: E402
 
-from thruway_testing.kubernetes.api import ROUTES  # noqa: E402
-from thruway_testing.kubernetes.binaries import find_binaries  # noqa: E402
-from thruway_testing.kubernetes.bulk import create_routes  # noqa: E402
-from thruway_testing.kubernetes.control_plane import ControlPlane  # noqa: E402
-from thruway_testing.kubernetes.pods import create_pod  # noqa: E402
-from thruway_testing.kubernetes.setup import install_crd  # noqa: E402
-from thruway_testing.openai_upstream import OpenAIUpstream  # noqa: E402
-from thruway_testing.operator_process import Installation  # noqa: E402
-from thruway_testing.sidecar import Sidecar  # noqa: E402
+from thruway_testing.plane.kubernetes.api import ROUTES  # noqa: E402
+from thruway_testing.plane.kubernetes.binaries import find_binaries  # noqa: E402
+from thruway_testing.plane.kubernetes.bulk import create_routes  # noqa: E402
+from thruway_testing.plane.kubernetes.control_plane import ControlPlane  # noqa: E402
+from thruway_testing.plane.kubernetes.pods import create_pod  # noqa: E402
+from thruway_testing.plane.kubernetes.setup import install_crd  # noqa: E402
+from thruway_testing.plane.operator_process import Installation  # noqa: E402
+from thruway_testing.product.sidecar import Sidecar  # noqa: E402
+from thruway_testing.upstreams.openai_upstream import OpenAIUpstream  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from thruway_testing.envoy import Envoy  # noqa: E402
-from thruway_testing.up import thruway_up  # noqa: E402
+from thruway_testing.plane.envoy import Envoy  # noqa: E402
+from thruway_testing.product.up import thruway_up  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

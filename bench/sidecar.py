@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from thruway_testing.envoy import wait_until  # noqa: E402
-from thruway_testing.kubernetes.binaries import find_programs  # noqa: E402
-from thruway_testing.node.images import ENVOY, THRUWAY, USER, Images  # noqa: E402
-from thruway_testing.node.needs import PROGRAMS, missing  # noqa: E402
-from thruway_testing.node.node import Node  # noqa: E402
-from thruway_testing.node.release import Release, client, route, upstream, values  # noqa: E402
+from thruway_testing.plane.envoy import wait_until  # noqa: E402
+from thruway_testing.plane.kubernetes.binaries import find_programs  # noqa: E402
+from thruway_testing.plane.node.images import ENVOY, THRUWAY, USER, Images  # noqa: E402
+from thruway_testing.plane.node.needs import PROGRAMS, missing  # noqa: E402
+from thruway_testing.plane.node.node import Node  # noqa: E402
+from thruway_testing.plane.node.release import Release, client, route, upstream, values  # noqa: E402
 
 if TYPE_CHECKING:
-    from thruway_testing.kubernetes.kubectl import Kubectl
+    from thruway_testing.plane.kubernetes.kubectl import Kubectl
 
 ROUNDS = int(os.environ.get("THRUWAY_BENCH_ROUNDS", "5"))
 IDLE = float(os.environ.get("THRUWAY_BENCH_SECONDS", "30"))

@@ -1,5 +1,5 @@
-"""Turns `PassthroughRoute` resources into Envoy's configuration and serves it.
+"""The operator: turns `PassthroughRoute` resources into Envoy's configuration and serves it.
 
-`sources -> resources -> translate -> IR -> envoy -> xDS snapshot -> ADS/SDS -> Envoy`. Never in the
-data path: with this package gone, traffic goes on.
+It never sits in the data path, and knows extproc by its rule alone.
+Contracts: "layers of the operator", "the operator imports nothing of extproc that runs".
 """

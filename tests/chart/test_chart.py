@@ -12,8 +12,8 @@ import helm_python
 import pytest
 import yaml
 
-from thruway_operator.inject import Images, Settings
-from thruway_testing.chart import CHART, objects, render
+from thruway_operator.sidecar.decide import Images, Settings
+from thruway_testing.product.chart import CHART, objects, render
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path.name.removesuffix(".values.yaml") for path in GOLDEN.glob("*.values.yaml"))

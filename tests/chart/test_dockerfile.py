@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 HADOLINT = Path(sys.executable).with_name("hadolint")
 EXTRAS = ("extproc", "operator")  # those in the image
 # What only `thruway up` runs, and the extra [local] is for.
-LAPTOP = re.compile(r"thruway_operator/local/")
+LAPTOP = re.compile(r"thruway_operator/laptop/")
 
 
 def _instructions() -> list[tuple[str, str]]:

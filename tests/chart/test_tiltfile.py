@@ -20,11 +20,11 @@ import pytest
 import starlark
 import yaml
 
-from thruway_operator.sources.documents import parse_documents
-from thruway_operator.sources.manifests import read_manifests
+from thruway_operator.sources.files.documents import parse_documents
+from thruway_operator.sources.files.manifests import read_manifests
 from thruway_operator.translate import translate
-from thruway_testing.chart import CHART, NAMESPACE, RELEASE
-from thruway_testing.golden import resources_of
+from thruway_testing.product.chart import CHART, NAMESPACE, RELEASE
+from thruway_testing.product.golden import resources_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,6 +258,7 @@ def test_a_live_update_reaches_what_runs(tilt: Tilt) -> None:
     assert {step["local"].split("/")[-1] for step in syncs} == {
         "thruway_extproc",
         "thruway_operator",
+        "thruway_pod",
     }
     for step in syncs:
         assert f"COPY --chown=65532:65532 {step['local']} {step['remote']}\n" in image["dockerfile"]

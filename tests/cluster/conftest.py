@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.kubernetes.binaries import (
+from thruway_testing.plane.kubernetes.binaries import (
     Binaries,
     BinariesError,
     find_binaries,
     find_programs,
 )
-from thruway_testing.kubernetes.control_plane import ControlPlane
-from thruway_testing.kubernetes.kubectl import Kubectl
-from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
-from thruway_testing.kubernetes.setup import install_crd
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.operator_process import Installation, Replica
-from thruway_testing.sidecar import Sidecar
+from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+from thruway_testing.plane.kubernetes.kubectl import Kubectl
+from thruway_testing.plane.kubernetes.pods import create_pod, ensure_namespace
+from thruway_testing.plane.kubernetes.setup import install_crd
+from thruway_testing.plane.operator_process import Installation, Replica
+from thruway_testing.product.sidecar import Sidecar
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from thruway_testing.cluster_user import CREDENTIAL, User
-from thruway_testing.command import thruway
-from thruway_testing.kubernetes.bulk import route
-from thruway_testing.kubernetes.setup import install_crd
-from thruway_testing.operator_process import Installation
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import CREDENTIAL, User
+from thruway_testing.plane.kubernetes.bulk import route
+from thruway_testing.plane.kubernetes.setup import install_crd
+from thruway_testing.plane.operator_process import Installation
+from thruway_testing.product.command import thruway
+from thruway_testing.product.up import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.operator_process import Replica
-    from thruway_testing.sidecar import Sidecar
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.operator_process import Replica
+    from thruway_testing.product.sidecar import Sidecar
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 CANARY = "sk-canary-cli-0123456789abcdef"
 

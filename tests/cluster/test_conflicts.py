@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thruway_testing.cluster_user import User, wait_answer
-from thruway_testing.openai_upstream import OpenAIUpstream
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import User, wait_answer
+from thruway_testing.product.up import wait_until
+from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 if TYPE_CHECKING:
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.sidecar import Sidecar
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.product.sidecar import Sidecar
 
 
 def test_the_older_wins_the_loser_names_it_and_is_promoted_when_it_goes(

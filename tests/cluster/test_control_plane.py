@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.kubernetes.binaries import BinariesError, find_binaries
-from thruway_testing.kubernetes.pods import create_pod
+from thruway_testing.plane.kubernetes.binaries import BinariesError, find_binaries
+from thruway_testing.plane.kubernetes.pods import create_pod
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.kubernetes.kubectl import Kubectl
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.kubectl import Kubectl
 
 
 def test_kubectl_reads_what_it_applied(kubectl: Kubectl) -> None:

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 
 from thruway_operator.api.route import PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.translate import Resources, translate
-from thruway_testing.bad_input import (
+from thruway_testing.plane.cluster_user import User
+from thruway_testing.plane.kubernetes.api import ROUTES
+from thruway_testing.product.bad_input import (
     CANARY,
     HEAD,
     PLACES,
@@ -25,15 +27,13 @@ from thruway_testing.bad_input import (
     name_of,
     out_of_range,
 )
-from thruway_testing.cluster_user import User
-from thruway_testing.kubernetes.api import ROUTES
-from thruway_testing.up import wait_until
+from thruway_testing.product.up import wait_until
 
 if TYPE_CHECKING:
     import httpx
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.kubernetes.kubectl import Kubectl
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.kubectl import Kubectl
 
 NAME = "passthroughroutes.thruway.dev"
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thruway_testing.cluster_user import User, wait_answer
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.up import base_environment
+from thruway_testing.plane.cluster_user import User, wait_answer
+from thruway_testing.product.up import base_environment
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.sidecar import Sidecar
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.product.sidecar import Sidecar
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "operator.md").read_text(encoding="utf-8")

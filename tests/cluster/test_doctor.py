@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from thruway_testing import doctored as d
-from thruway_testing.cluster_user import CREDENTIAL
-from thruway_testing.command import thruway
-from thruway_testing.doctor_faults import TOO_MUCH
-from thruway_testing.doctored_cluster import Town
-from thruway_testing.kubernetes.pods import ensure_namespace
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.operator_process import Installation
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import CREDENTIAL
+from thruway_testing.plane.kubernetes.pods import ensure_namespace
+from thruway_testing.plane.operator_process import Installation
+from thruway_testing.product import doctored as d
+from thruway_testing.product.command import thruway
+from thruway_testing.product.doctor_faults import TOO_MUCH
+from thruway_testing.product.doctored_cluster import Town
+from thruway_testing.product.up import wait_until
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from thruway_testing.cluster_user import User, code_of, wait_answer
-from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
-from thruway_testing.openai_upstream import OpenAIUpstream
-from thruway_testing.operator_process import Installation, Replica
-from thruway_testing.sidecar import Sidecar
+from thruway_testing.plane.cluster_user import User, code_of, wait_answer
+from thruway_testing.plane.kubernetes.pods import create_pod, ensure_namespace
+from thruway_testing.plane.operator_process import Installation, Replica
+from thruway_testing.product.sidecar import Sidecar
+from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 KEYS = {"type": "APIKey", "secretRef": {"name": "clients"}}
 LABEL = "thruway.dev/gateway"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from thruway_testing.chart import CHART, NAMESPACE, RELEASE, objects
-from thruway_testing.kubernetes.kubectl import Kubectl
-from thruway_testing.kubernetes.pods import ensure_namespace
-from thruway_testing.kubernetes.setup import wait_established
+from thruway_testing.plane.kubernetes.kubectl import Kubectl
+from thruway_testing.plane.kubernetes.pods import ensure_namespace
+from thruway_testing.plane.kubernetes.setup import wait_established
+from thruway_testing.product.chart import CHART, NAMESPACE, RELEASE, objects
 
 if TYPE_CHECKING:
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 GOLDEN = Path(__file__).parents[1] / "chart" / "golden"
 GATEWAY = ("--set", "gateway.enabled=true")

@@ -10,14 +10,14 @@ import pytest
 
 from thruway_operator.kube import load_access
 from thruway_operator.kube.kopf_thread import KopfThread
-from thruway_operator.sources.hints import Hints
-from thruway_testing.cluster_user import User
+from thruway_operator.sources.kubernetes.hints import Hints
+from thruway_testing.plane.cluster_user import User
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thruway_operator.kube.access import Access
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 
 @pytest.fixture

@@ -9,18 +9,18 @@ import httpx
 import openai
 import pytest
 
-from thruway_testing.cluster_user import User, code_of, wait_answer
-from thruway_testing.envoy import wait_until
-from thruway_testing.injected_pod import InjectedPod
-from thruway_testing.kubernetes.pods import ensure_namespace, ensure_service_account
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.operator_process import Installation
+from thruway_testing.plane.cluster_user import User, code_of, wait_answer
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.kubernetes.pods import ensure_namespace, ensure_service_account
+from thruway_testing.plane.operator_process import Installation
+from thruway_testing.product.injected_pod import InjectedPod
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.openai_upstream import OpenAIUpstream
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 MESHED = {"linkerd.io/inject": "enabled"}
 

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 import yaml
 
-from thruway_testing.envoy import wait_until
-from thruway_testing.injection import FOLDER, NAMES, read_injection
-from thruway_testing.kubernetes.api import ROUTES
-from thruway_testing.kubernetes.bulk import route as bulk_route
-from thruway_testing.kubernetes.pods import ensure_namespace
-from thruway_testing.operator_process import Installation, Replica
-from thruway_testing.webhook import Webhook
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.kubernetes.api import ROUTES
+from thruway_testing.plane.kubernetes.bulk import route as bulk_route
+from thruway_testing.plane.kubernetes.pods import ensure_namespace
+from thruway_testing.plane.operator_process import Installation, Replica
+from thruway_testing.plane.webhook import Webhook
+from thruway_testing.product.injection import FOLDER, NAMES, read_injection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 Pod = dict[str, Any]
 

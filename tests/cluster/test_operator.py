@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from thruway_testing.cluster_user import CREDENTIAL, User, code_of, wait_answer
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import CREDENTIAL, User, code_of, wait_answer
+from thruway_testing.product.up import wait_until
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.kubernetes.kubectl import Kubectl
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.operator_process import Replica
-    from thruway_testing.sidecar import Sidecar
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.kubectl import Kubectl
+    from thruway_testing.plane.operator_process import Replica
+    from thruway_testing.product.sidecar import Sidecar
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 
 @pytest.fixture

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.cluster_user import User, wait_answer
-from thruway_testing.kubernetes.pods import create_pod
-from thruway_testing.load import Load
-from thruway_testing.openai_upstream import OpenAIUpstream
-from thruway_testing.sidecar import Sidecar
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import User, wait_answer
+from thruway_testing.plane.kubernetes.pods import create_pod
+from thruway_testing.product.sidecar import Sidecar
+from thruway_testing.product.up import wait_until
+from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
+from thruway_testing.wire.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.operator_process import Installation, Replica
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.operator_process import Installation, Replica
 
 Pair = tuple["Replica", "Replica"]
 HOLDS = "holds the Lease"

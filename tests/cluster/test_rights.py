@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from thruway_testing.chart import objects
-from thruway_testing.cluster_user import User
-from thruway_testing.envoy import wait_until
-from thruway_testing.kubernetes.pods import create_pod, ensure_namespace
-from thruway_testing.kubernetes.setup import install_crd
-from thruway_testing.operator_process import Installation
-from thruway_testing.sidecar import Sidecar
+from thruway_testing.plane.cluster_user import User
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.kubernetes.pods import create_pod, ensure_namespace
+from thruway_testing.plane.kubernetes.setup import install_crd
+from thruway_testing.plane.operator_process import Installation
+from thruway_testing.product.chart import objects
+from thruway_testing.product.sidecar import Sidecar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.openai_upstream import OpenAIUpstream
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 Right = tuple[str, str, str, str]
 """API group, resource, verb; and the name, where a rule has one."""

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.cluster_user import CREDENTIAL, User, code_of, wait_answer
-from thruway_testing.load import Load
-from thruway_testing.openai_upstream import OpenAIUpstream
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import CREDENTIAL, User, code_of, wait_answer
+from thruway_testing.product.up import wait_until
+from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
+from thruway_testing.wire.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.sidecar import Sidecar
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.product.sidecar import Sidecar
 
 OLD, NEW = "sk-canary-old-0123456789", "sk-canary-new-0123456789"
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 
-from thruway_operator.inject import Injected, Namespace, facts_of, inject
-from thruway_operator.inject.options import ANNOTATIONS
-from thruway_operator.sources.documents import parse_documents
-from thruway_operator.sources.manifests import read_manifests
-from thruway_testing.envoy import wait_until
-from thruway_testing.injection import SETTINGS
-from thruway_testing.kubernetes.pods import ensure_namespace
+from thruway_operator.sidecar.decide import Injected, Namespace, facts_of, inject
+from thruway_operator.sidecar.decide.options import ANNOTATIONS
+from thruway_operator.sources.files.documents import parse_documents
+from thruway_operator.sources.files.manifests import read_manifests
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.kubernetes.pods import ensure_namespace
+from thruway_testing.product.injection import SETTINGS
 
 if TYPE_CHECKING:
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "sidecar.md").read_text(encoding="utf-8")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.cluster_user import User
-from thruway_testing.kubernetes.pods import ensure_namespace
-from thruway_testing.kubernetes.setup import install_crd
-from thruway_testing.operator_process import Installation, Replica
-from thruway_testing.up import wait_until
+from thruway_testing.plane.cluster_user import User
+from thruway_testing.plane.kubernetes.pods import ensure_namespace
+from thruway_testing.plane.kubernetes.setup import install_crd
+from thruway_testing.plane.operator_process import Installation, Replica
+from thruway_testing.product.up import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 
 @pytest.fixture

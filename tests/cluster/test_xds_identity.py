@@ -11,14 +11,14 @@ import pytest
 
 from thruway_operator.translate.cluster import GATEWAY, namespace_group
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource, Snapshot, snapshot_of
-from thruway_testing.kubernetes.pods import Pod, create_pod
-from thruway_testing.kubernetes.tokens import forged, lasting, unsigned
-from thruway_testing.xds_plane import XdsPlane
+from thruway_testing.plane.kubernetes.pods import Pod, create_pod
+from thruway_testing.plane.kubernetes.tokens import forged, lasting, unsigned
+from thruway_testing.plane.xds_plane import XdsPlane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
 
 P = ParamSpec("P")
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED

@@ -15,19 +15,19 @@ import httpx
 import trustme
 
 from thruway_operator.translate.cluster import namespace_group
-from thruway_testing.envoy import wait_until
-from thruway_testing.kubernetes.pods import create_pod
-from thruway_testing.kubernetes.tokens import lasting
-from thruway_testing.manifests import route
-from thruway_testing.sidecar import Sidecar
-from thruway_testing.xds_plane import SERVER_NAME, XdsPlane, rendered
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.kubernetes.pods import create_pod
+from thruway_testing.plane.kubernetes.tokens import lasting
+from thruway_testing.plane.xds_plane import SERVER_NAME, XdsPlane, rendered
+from thruway_testing.product.manifests import route
+from thruway_testing.product.sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from pathlib import Path
 
-    from thruway_testing.kubernetes.control_plane import ControlPlane
-    from thruway_testing.kubernetes.pods import Pod
+    from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.pods import Pod
 
 P = ParamSpec("P")
 in_thread = asyncio.to_thread

@@ -12,8 +12,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.up import ThruwayUp, thruway_up
+from thruway_testing.product.up import ThruwayUp, thruway_up
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,16 +13,16 @@ import httpx
 import openai
 import pytest
 
-from thruway_testing.load import Load
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.up import (
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.up import (
     ThruwayUp,
     base_environment,
     thruway_command,
     thruway_up,
     wait_until,
 )
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.wire.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,16 @@ from google.genai import errors, types
 
 from thruway_operator.envoy.errorformats import local_reply_config
 from thruway_operator.ir import ErrorFormat
-from thruway_testing import fake_extproc
-from thruway_testing.fake_extproc import FakeExtProc
-from thruway_testing.manifests import route, secret
-from thruway_testing.proxy_bench import ProxyBench
-from thruway_testing.rude_upstream import RudeUpstream, close_after_request, refusing_port, wait
+from thruway_testing.plane import fake_extproc
+from thruway_testing.plane.fake_extproc import FakeExtProc
+from thruway_testing.product.manifests import route, secret
+from thruway_testing.product.proxy_bench import ProxyBench
+from thruway_testing.upstreams.rude_upstream import (
+    RudeUpstream,
+    close_after_request,
+    refusing_port,
+    wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,22 +24,23 @@ import openai
 import pytest
 
 from thruway_operator.envoy.replies import CODE_HEADER, REPLIES
-from thruway_testing.envoy import wait_until
-from thruway_testing.failures import CLIENTS_KEY, EARLY, FAILURES, REAL_KEY, Ask, Benches, Raw
 from thruway_testing.h2_handshake import shake_hands
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.markdown import table
-from thruway_testing.proxy_bench import ProxyBench
-from thruway_testing.rawhttp import (
-    Framing,
-    Headers,
-    Request,
-    Version,
-    WireError,
-    values,
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.product.failures import (
+    CLIENTS_KEY,
+    EARLY,
+    FAILURES,
+    REAL_KEY,
+    Ask,
+    Benches,
+    Raw,
 )
-from thruway_testing.rawhttp_client import RawClient
-from thruway_testing.rude_upstream import (
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.markdown import table
+from thruway_testing.product.proxy_bench import ProxyBench
+from thruway_testing.product.sdk import open_client
+from thruway_testing.product.up import thruway_up
+from thruway_testing.upstreams.rude_upstream import (
     RudeUpstream,
     answer,
     refusing_port,
@@ -47,8 +48,15 @@ from thruway_testing.rude_upstream import (
     say_and_wait,
     wait,
 )
-from thruway_testing.sdk import open_client
-from thruway_testing.up import thruway_up
+from thruway_testing.wire.rawhttp import (
+    Framing,
+    Headers,
+    Request,
+    Version,
+    WireError,
+    values,
+)
+from thruway_testing.wire.rawhttp_client import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from thruway_testing.fidelity_bench import FidelityBench, fidelity_bench
-from thruway_testing.fidelity_strategies import ROUTES, answers, requests
-from thruway_testing.rawhttp import Version
+from thruway_testing.wire.fidelity_bench import FidelityBench, fidelity_bench
+from thruway_testing.wire.fidelity_strategies import ROUTES, answers, requests
+from thruway_testing.wire.rawhttp import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FidelityBench]:
 def test_a_request_passes_as_it_would_directly(bench: FidelityBench, data: st.DataObject) -> None:
     """For all requests and answers: both ends see through Thruway what they see without it.
 
-    But for what `thruway_testing.fidelity.ALLOWED` lists.
+    But for what `thruway_testing.wire.fidelity.ALLOWED` lists.
     """
     way = data.draw(st.sampled_from(ROUTES), label="way")
     request = data.draw(requests(), label="request")

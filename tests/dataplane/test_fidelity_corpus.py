@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.fidelity import ALLOWED, JOINED
-from thruway_testing.fidelity_bench import KEY, FidelityBench, fidelity_bench
-from thruway_testing.fidelity_corpus import CASES
-from thruway_testing.markdown import table
-from thruway_testing.rawhttp import Answer, Framing, Reply, Request, Version, values
+from thruway_testing.product.markdown import table
+from thruway_testing.wire.fidelity import ALLOWED, JOINED
+from thruway_testing.wire.fidelity_bench import KEY, FidelityBench, fidelity_bench
+from thruway_testing.wire.fidelity_corpus import CASES
+from thruway_testing.wire.rawhttp import Answer, Framing, Reply, Request, Version, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

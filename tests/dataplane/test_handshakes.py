@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from thruway_testing.h2_handshake import shake_hands
-from thruway_testing.manifests import route
-from thruway_testing.proxy_bench import ProxyBench
-from thruway_testing.rawhttp import Request, values
-from thruway_testing.rawhttp_client import RawClient
-from thruway_testing.rude_upstream import Peer, RudeUpstream
+from thruway_testing.product.manifests import route
+from thruway_testing.product.proxy_bench import ProxyBench
+from thruway_testing.upstreams.rude_upstream import Peer, RudeUpstream
+from thruway_testing.wire.rawhttp import Request, values
+from thruway_testing.wire.rawhttp_client import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.rawhttp import Reply
+    from thruway_testing.wire.rawhttp import Reply
 
 HANDSHAKE = (
     (b"connection", b"Upgrade"),

@@ -23,10 +23,10 @@ from google.protobuf import json_format
 
 from thruway_operator import ir
 from thruway_operator.envoy.clusters import render_cluster
-from thruway_testing.connect_proxy import ConnectProxy
-from thruway_testing.envoy import Envoy
-from thruway_testing.manifests import route, write
-from thruway_testing.up import thruway_up
+from thruway_testing.plane.envoy import Envoy
+from thruway_testing.product.manifests import route, write
+from thruway_testing.product.up import thruway_up
+from thruway_testing.upstreams.connect_proxy import ConnectProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from thruway_testing.openai_upstream import CANARY_KEY
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.sdk import Address
+    from thruway_testing.product.sdk import Address
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 OWN_KEY = "sk-the-clients-own"
 

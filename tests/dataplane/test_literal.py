@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from thruway_testing.openai_upstream import OpenAIUpstream
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 KEY = "sk-literal-key"
 

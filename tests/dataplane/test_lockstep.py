@@ -12,14 +12,14 @@ import aiohttp
 import httpx
 import pytest
 
-from thruway_testing.sdk import CLIENT_KEY
+from thruway_testing.product.sdk import CLIENT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_testing.journal import RecordedRequest
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.sdk import Address
+    from thruway_testing.product.journal import RecordedRequest
+    from thruway_testing.product.sdk import Address
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 EVENTS = 25
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from thruway_testing.bulk import bulk_upstream
-from thruway_testing.up import ThruwayUp, thruway_up
+from thruway_testing.plane.bulk import bulk_upstream
+from thruway_testing.product.up import ThruwayUp, thruway_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

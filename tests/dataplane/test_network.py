@@ -18,13 +18,13 @@ import pytest
 import trustme
 from websockets.sync.client import connect
 
-from thruway_testing.connect_proxy import ConnectProxy
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.rawhttp import Answer, Version
-from thruway_testing.rawhttp_upstream import RawUpstream
-from thruway_testing.tls_front import TlsFront, server_context
-from thruway_testing.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.upstreams.connect_proxy import ConnectProxy
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.upstreams.rawhttp_upstream import RawUpstream
+from thruway_testing.upstreams.tls_front import TlsFront, server_context
+from thruway_testing.wire.rawhttp import Answer, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.node_sdks import needs_node, run_script
-from thruway_testing.openai_generation import MODELS, answer_to
-from thruway_testing.sdk import ADDRESSES, base_url
+from thruway_testing.product.node_sdks import needs_node, run_script
+from thruway_testing.product.sdk import ADDRESSES, base_url
+from thruway_testing.upstreams.openai_generation import MODELS, answer_to
 
 if TYPE_CHECKING:
-    from thruway_testing.sdk import Address
+    from thruway_testing.product.sdk import Address
 
 pytestmark = needs_node
 

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 from openai import NotFoundError
 
-from thruway_testing.openai_generation import answer_to, embedding_of, picture_of, speech_of
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
+from thruway_testing.product.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
+from thruway_testing.upstreams.openai_generation import (
+    answer_to,
+    embedding_of,
+    picture_of,
+    speech_of,
+)
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openai import OpenAI
 
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.sdk import Address
+    from thruway_testing.product.sdk import Address
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 BINARY = bytes(range(256)) * 300 + b"\r\n--\r\n\x00\xff"
 """Every byte value, and what looks like the end of a multipart form."""

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import openai
 import pytest
 
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.sdk import ADDRESSES, KINDS, base_url, open_client
+from thruway_testing.product.sdk import ADDRESSES, KINDS, base_url, open_client
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openai import OpenAI
 
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.sdk import Address
+    from thruway_testing.product.sdk import Address
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 INCOMPARABLE_HEADERS = {
     "date",  # each answer has its own

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from thruway_testing.manifests import route, write
-from thruway_testing.markdown import table
-from thruway_testing.rawhttp import Answer, Request, Version
-from thruway_testing.rawhttp_client import RawClient
-from thruway_testing.rawhttp_upstream import RawUpstream
-from thruway_testing.up import thruway_up
+from thruway_testing.product.manifests import route, write
+from thruway_testing.product.markdown import table
+from thruway_testing.product.up import thruway_up
+from thruway_testing.upstreams.rawhttp_upstream import RawUpstream
+from thruway_testing.wire.rawhttp import Answer, Request, Version
+from thruway_testing.wire.rawhttp_client import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

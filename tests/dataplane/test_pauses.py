@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 import pytest
 from h2.events import RequestReceived, ResponseReceived
 
-from thruway_testing import hurried as hurry
-from thruway_testing.manifests import route, write
-from thruway_testing.pauses import End, H2End, H2Peer, Http1End, WebSocketEnd, transfer
-from thruway_testing.rawhttp import Wire
-from thruway_testing.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.product import hurried as hurry
+from thruway_testing.product.manifests import route, write
+from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.wire.pauses import End, H2End, H2Peer, Http1End, WebSocketEnd, transfer
+from thruway_testing.wire.rawhttp import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

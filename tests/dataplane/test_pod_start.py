@@ -19,11 +19,11 @@ from click.testing import CliRunner
 from thruway_operator.cli.main import main
 from thruway_operator.envoy.fragments import assemble
 from thruway_operator.xds import XdsServer
-from thruway_testing.envoy import Envoy, wait_until
-from thruway_testing.manifests import route
-from thruway_testing.openai_upstream import OpenAIUpstream
-from thruway_testing.proxy_bench import ProxyBench
-from thruway_testing.xds_plane import rendered
+from thruway_testing.plane.envoy import Envoy, wait_until
+from thruway_testing.plane.xds_plane import rendered
+from thruway_testing.product.manifests import route
+from thruway_testing.product.proxy_bench import ProxyBench
+from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

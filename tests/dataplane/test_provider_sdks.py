@@ -12,19 +12,19 @@ import trustme
 from google import genai
 from google.genai import types
 
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.node_sdks import needs_node, run_script
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.tls_front import TlsFront, server_context
-from thruway_testing.up import thruway_up
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.node_sdks import needs_node, run_script
+from thruway_testing.product.up import thruway_up
 from thruway_testing.upstreams.anthropic import anthropic_upstream
 from thruway_testing.upstreams.gemini import LIVE, gemini_upstream
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
+from thruway_testing.upstreams.tls_front import TlsFront, server_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from thruway_testing.up import ThruwayUp
+    from thruway_testing.product.up import ThruwayUp
     from thruway_testing.upstreams.served import Served
 
 BINARY = bytes(range(256)) * 40 + b"\r\n--\r\n\x00\xff"

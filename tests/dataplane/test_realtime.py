@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from thruway_testing.openai_generation import answer_to
-from thruway_testing.openai_realtime import CLOSE_REQUEST
-from thruway_testing.openai_upstream import CANARY_KEY
-from thruway_testing.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
+from thruway_testing.product.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
+from thruway_testing.upstreams.openai_generation import answer_to
+from thruway_testing.upstreams.openai_realtime import CLOSE_REQUEST
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from openai.resources.realtime.realtime import RealtimeConnection
     from openai.types.websocket_connection_options import SyncWebSocketConnectionOptions
 
-    from thruway_testing.journal import RecordedRequest
-    from thruway_testing.openai_upstream import OpenAIUpstream
-    from thruway_testing.sdk import Address
+    from thruway_testing.product.journal import RecordedRequest
+    from thruway_testing.product.sdk import Address
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 LARGE = 3 * 1024 * 1024 + 17
 """Bytes of a large frame: over 1 MiB, where many implementations stop, and no round number."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from thruway_testing.bulk import bulk_upstream
-from thruway_testing.load import Load
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.plane.bulk import bulk_upstream
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.wire.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Callable

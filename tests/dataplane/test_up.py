@@ -17,16 +17,16 @@ import httpx
 import openai
 import pytest
 
-from thruway_testing.curl import path_with_curl
-from thruway_testing.manifests import route, write
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.up import (
+from thruway_testing.product.manifests import route, write
+from thruway_testing.product.up import (
     ThruwayUp,
     base_environment,
     thruway_command,
     thruway_up,
     wait_until,
 )
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.wire.curl import path_with_curl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,15 +12,15 @@ import httpx
 import pytest
 import trustme
 
-from thruway_testing.manifests import Document, route, secret, write
-from thruway_testing.tls_front import TlsFront, server_context, speak_only
-from thruway_testing.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.product.manifests import Document, route, secret, write
+from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
+from thruway_testing.upstreams.tls_front import TlsFront, server_context, speak_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from thruway_testing.openai_upstream import OpenAIUpstream
+    from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
 
 @pytest.fixture(scope="module")

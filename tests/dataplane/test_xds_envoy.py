@@ -39,7 +39,7 @@ from thruway_operator.xds import (
     XdsServer,
     snapshot_of,
 )
-from thruway_testing.envoy import Envoy, wait_until
+from thruway_testing.plane.envoy import Envoy, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

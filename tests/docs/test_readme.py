@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from thruway_testing.curl import path_with_curl
-from thruway_testing.openai_upstream import CANARY_KEY, OpenAIUpstream
-from thruway_testing.up import ThruwayUp, base_environment, wait_until
+from thruway_testing.product.up import ThruwayUp, base_environment, wait_until
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, OpenAIUpstream
+from thruway_testing.wire.curl import path_with_curl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.kubernetes.binaries import BinariesError, find_programs
-from thruway_testing.node.images import ENVOY, THRUWAY, USER, Images
-from thruway_testing.node.needs import PROGRAMS, missing
-from thruway_testing.node.node import Node
-from thruway_testing.node.release import Release, upstream, values
+from thruway_testing.plane.kubernetes.binaries import BinariesError, find_programs
+from thruway_testing.plane.node.images import ENVOY, THRUWAY, USER, Images
+from thruway_testing.plane.node.needs import PROGRAMS, missing
+from thruway_testing.plane.node.node import Node
+from thruway_testing.plane.node.release import Release, upstream, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

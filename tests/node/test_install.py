@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from thruway_testing.cluster_user import code_of
-from thruway_testing.envoy import wait_until
-from thruway_testing.node.images import USER
-from thruway_testing.node.release import CHAT, client, route
-from thruway_testing.openai_upstream import CANARY_KEY
+from thruway_testing.plane.cluster_user import code_of
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.node.images import USER
+from thruway_testing.plane.node.release import CHAT, client, route
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
-    from thruway_testing.node.node import Node
-    from thruway_testing.node.release import Release
+    from thruway_testing.plane.node.node import Node
+    from thruway_testing.plane.node.release import Release
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from thruway_testing.chart import CHART
-from thruway_testing.envoy import wait_until
-from thruway_testing.node.images import ROOT, THRUWAY
-from thruway_testing.node.release import route, values
-from thruway_testing.node.traffic import traffic
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.node.images import ROOT, THRUWAY
+from thruway_testing.plane.node.release import route, values
+from thruway_testing.plane.node.traffic import traffic
+from thruway_testing.product.chart import CHART
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from thruway_testing.node.images import Images
-    from thruway_testing.node.node import Node
-    from thruway_testing.node.release import Release
+    from thruway_testing.plane.node.images import Images
+    from thruway_testing.plane.node.node import Node
+    from thruway_testing.plane.node.release import Release
 
 NEXT = "localhost/thruway:next"
 

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from thruway_testing.envoy import wait_until
-from thruway_testing.node.images import ROOT, USER
-from thruway_testing.node.release import CHAT, UPSTREAM, client, route
-from thruway_testing.openai_upstream import CANARY_KEY, NEXT_KEY
+from thruway_testing.plane.envoy import wait_until
+from thruway_testing.plane.node.images import ROOT, USER
+from thruway_testing.plane.node.release import CHAT, UPSTREAM, client, route
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY, NEXT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from thruway_testing.kubernetes.kubectl import Kubectl
-    from thruway_testing.node.images import Images
-    from thruway_testing.node.node import Node
-    from thruway_testing.node.release import Release
+    from thruway_testing.plane.kubernetes.kubectl import Kubectl
+    from thruway_testing.plane.node.images import Images
+    from thruway_testing.plane.node.node import Node
+    from thruway_testing.plane.node.release import Release
 
 NAMESPACE = "works"
 ROUTE = "examples/sidecar/route.yaml"
 AWAY = float(os.environ.get("THRUWAY_AWAY_SECONDS", "15"))
 """For how long the operator is gone."""
-PROGRAM = ["python3", "-m", "thruway_testing.node.application"]
+PROGRAM = ["python3", "-m", "thruway_testing.plane.node.application"]
 
 
 @pytest.fixture(scope="module")
@@ -367,5 +367,5 @@ def test_a_pod_starts_while_the_operator_is_away_and_says_so(
 
 def _ask(kubectl: Kubectl, name: str) -> str:
     url = "http://127.0.0.1:4000/openai_passthrough/v1/models"
-    command = ("python3", "-m", "thruway_testing.curl", url)
+    command = ("python3", "-m", "thruway_testing.wire.curl", url)
     return kubectl.run("exec", name, "-c", "app", "--", *command, check=False).stdout

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from thruway_testing.chart import CHART
-from thruway_testing.node.images import ENVOY, ROOT, THRUWAY
-from thruway_testing.node.release import UPSTREAM, values
-from thruway_testing.openai_upstream import CANARY_KEY
+from thruway_testing.plane.node.images import ENVOY, ROOT, THRUWAY
+from thruway_testing.plane.node.release import UPSTREAM, values
+from thruway_testing.product.chart import CHART
+from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from thruway_testing.node.images import Images
-    from thruway_testing.node.node import Node
-    from thruway_testing.node.release import Release
+    from thruway_testing.plane.node.images import Images
+    from thruway_testing.plane.node.node import Node
+    from thruway_testing.plane.node.release import Release
 
 TEXT = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 TUTORIAL, AFTERWARDS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

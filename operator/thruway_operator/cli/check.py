@@ -24,8 +24,8 @@ from thruway_operator.cli.shared import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thruway_operator.inspection.findings import Finding
-    from thruway_operator.inspection.loading import Input
+    from thruway_operator.diagnose.findings.finding import Finding
+    from thruway_operator.diagnose.offline.loading import Input
     from thruway_operator.kube import Access
 
 __all__ = ["check"]
@@ -65,8 +65,8 @@ def check(  # noqa: PLR0917 - click passes them by name
     Exit code 1: there are errors.
     Exit code 2: the arguments, the files or the cluster cannot be used.
     """
-    from thruway_operator.inspection.checking import check as run
-    from thruway_operator.local.console import wants_color
+    from thruway_operator.diagnose.offline.checking import check as run
+    from thruway_operator.text.colors import wants_color
 
     if cluster and not files:
         raise Unusable("--cluster needs -f: name the files that would be applied")
@@ -91,7 +91,7 @@ def check(  # noqa: PLR0917 - click passes them by name
 
 
 def _in_cluster(given: Input, access: Access) -> list[Finding]:
-    from thruway_operator.inspection.incluster import ClusterError, check_in_cluster
+    from thruway_operator.diagnose.online.check import ClusterError, check_in_cluster
 
     try:
         return check_in_cluster(given, access)

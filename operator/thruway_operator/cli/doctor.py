@@ -44,9 +44,9 @@ def doctor(
     Exit code 1: something is wrong.
     Exit code 2: the arguments or the kubeconfig cannot be used.
     """
-    from thruway_operator.inspection.doctor.gather import UnknownError, gather
-    from thruway_operator.inspection.doctor.walk import diagnose
-    from thruway_operator.local.console import wants_color
+    from thruway_operator.diagnose.findings.walk import diagnose
+    from thruway_operator.diagnose.online.gather import UnknownError, gather
+    from thruway_operator.text.colors import wants_color
 
     access = accessed(kubeconfig, context)
     check_name("POD", pod)

@@ -57,10 +57,10 @@ def explain(  # noqa: PLR0917 - click passes them by name
     Exit code 1: Thruway itself answers it, or something is wrong with the files.
     Exit code 2: the arguments or files cannot be used.
     """
-    from thruway_operator.inspection.asking import AskError, read_request
-    from thruway_operator.inspection.explaining import explain as run
-    from thruway_operator.inspection.findings import from_problem
-    from thruway_operator.inspection.telling import explanation_data, explanation_text
+    from thruway_operator.diagnose.offline.asking import AskError, read_request
+    from thruway_operator.diagnose.offline.explaining import explain as run
+    from thruway_operator.diagnose.offline.problems import from_problem
+    from thruway_operator.diagnose.offline.telling import explanation_data, explanation_text
 
     try:
         request = read_request(method, url, headers, port)

@@ -12,7 +12,7 @@ import click
 from thruway_operator.cli.shared import Unusable, say
 
 if TYPE_CHECKING:
-    from thruway_operator.inject import Settings
+    from thruway_operator.sidecar.decide import Settings
 
 __all__ = ["ENVOY_IMAGE", "IMAGE", "inject"]
 
@@ -76,8 +76,8 @@ def inject(  # noqa: PLR0917 - click passes them by name
     Exit code 1: a pod cannot have one as it is; nothing is printed.
     Exit code 2: the arguments or files cannot be used.
     """
-    from thruway_operator.inspection.injecting import inject_texts
-    from thruway_operator.sources.files import SourceError, read_texts
+    from thruway_operator.diagnose.offline.injecting import inject_texts
+    from thruway_operator.sources.files.watch import SourceError, read_texts
 
     settings = _settings(operator, image, envoy_image)
     try:
@@ -102,8 +102,8 @@ def inject(  # noqa: PLR0917 - click passes them by name
 
 
 def _settings(operator: str, image: str, envoy_image: str) -> Settings:
-    from thruway_operator.inject import Images, InjectorError, Settings
-    from thruway_operator.inject.settings import check_image
+    from thruway_operator.sidecar.decide import Images, InjectorError, Settings
+    from thruway_operator.sidecar.decide.settings import check_image
 
     host, _, port = operator.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
@@ -118,7 +118,7 @@ def _settings(operator: str, image: str, envoy_image: str) -> Settings:
 def _text(documents: list[object], output: str) -> str:
     import json
 
-    from thruway_operator.inspection.shown import manifest
+    from thruway_operator.diagnose.offline.shown import manifest
 
     if output == "yaml":
         return "---\n".join(manifest(document) for document in documents)

@@ -13,8 +13,8 @@ from thruway_operator.cli.shared import Unusable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thruway_operator.cluster.options import Injector
-    from thruway_operator.inject.settings import Resources
+    from thruway_operator.controller.options import Injector
+    from thruway_operator.sidecar.decide.settings import Resources
 
 __all__ = ["injector", "injector_options", "service_names"]
 
@@ -72,9 +72,9 @@ def service_names(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 def injector(given: Mapping[str, Any]) -> Injector | None:
     """Return what the options say; None if there is to be none."""
-    from thruway_operator.cluster.options import Injector
-    from thruway_operator.inject import Images, InjectorError, Settings
-    from thruway_operator.inject.settings import check_image
+    from thruway_operator.controller.options import Injector
+    from thruway_operator.sidecar.decide import Images, InjectorError, Settings
+    from thruway_operator.sidecar.decide.settings import check_image
 
     if not given["inject_listen"]:
         return None
@@ -108,7 +108,7 @@ def injector(given: Mapping[str, Any]) -> Injector | None:
 
 
 def _resources(text: str) -> tuple[Resources, Resources]:
-    from thruway_operator.inject.settings import (
+    from thruway_operator.sidecar.decide.settings import (
         ENVOY_RESOURCES,
         EXTPROC_RESOURCES,
         read_resources,

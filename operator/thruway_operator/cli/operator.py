@@ -15,8 +15,8 @@ from thruway_operator.cli.injector import injector, injector_options, service_na
 from thruway_operator.cli.shared import Unusable
 
 if TYPE_CHECKING:
-    from thruway_operator.cluster.options import Gateway, OperatorOptions, OwnCertificates
-    from thruway_operator.translate.resources import ForwardProxies
+    from thruway_operator.controller.options import Gateway, OperatorOptions, OwnCertificates
+    from thruway_operator.resources.model import ForwardProxies
 
 __all__ = ["main", "operator"]
 
@@ -105,8 +105,8 @@ def operator(**given: Any) -> None:  # noqa: ANN401 - checked by click
     """Watch PassthroughRoutes in a cluster and serve them to its Envoys. For the chart's use."""
     # gRPC's core writes what strangers do at its port to standard error, as often as they like.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from thruway_operator.cluster.app import OperatorError, run
-    from thruway_operator.cluster.logs import log_to_stderr
+    from thruway_operator.controller.app import OperatorError, run
+    from thruway_operator.controller.logs import log_to_stderr
 
     log_to_stderr(str(given["log_level"]))
     try:
@@ -119,8 +119,8 @@ def operator(**given: Any) -> None:  # noqa: ANN401 - checked by click
 
 
 def _options(given: dict[str, Any]) -> OperatorOptions:
-    from thruway_operator.cluster.options import Gateway, OperatorOptions
-    from thruway_operator.sources.cluster import Watched
+    from thruway_operator.controller.options import Gateway, OperatorOptions
+    from thruway_operator.sources.kubernetes.cluster import Watched
 
     certificate, key, authorities, own = _certificates(given)
     health_host, health_port = _listen(given["health_listen"], "--health-listen")
@@ -155,7 +155,7 @@ def _options(given: dict[str, Any]) -> OperatorOptions:
 
 
 def _certificates(given: dict[str, Any]) -> tuple[Path, Path, Path, OwnCertificates | None]:
-    from thruway_operator.cluster.options import OwnCertificates
+    from thruway_operator.controller.options import OwnCertificates
 
     files = given["tls_certificate"], given["tls_key"], given["tls_authorities"]
     secret, config_map, folder = given["tls_secret"], given["tls_config_map"], given["tls_folder"]
@@ -174,8 +174,8 @@ def _certificates(given: dict[str, Any]) -> tuple[Path, Path, Path, OwnCertifica
 
 def _proxies() -> ForwardProxies:
     # Not HTTPS_PROXY itself: the API server is not reached through it.
-    from thruway_operator.sources.files import SourceError
-    from thruway_operator.sources.proxies import environment_proxies
+    from thruway_operator.sources.files.proxies import environment_proxies
+    from thruway_operator.sources.files.watch import SourceError
 
     names = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
     try:

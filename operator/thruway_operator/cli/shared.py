@@ -14,9 +14,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from thruway_operator.inspection.loading import Input
-    from thruway_operator.ir import SecretValue
+    from thruway_operator.diagnose.offline.loading import Input
     from thruway_operator.kube import Access
+    from thruway_operator.resources.secret import SecretValue
 
 __all__ = [
     "Unusable",
@@ -122,8 +122,8 @@ def loaded(files: tuple[Path, ...], port: int) -> Input:
     Raises:
         Unusable: a path or a variable cannot be used at all.
     """
-    from thruway_operator.inspection.loading import LoadError, load
-    from thruway_operator.sources.files import STANDARD_INPUT
+    from thruway_operator.diagnose.offline.loading import LoadError, load
+    from thruway_operator.sources.files.watch import STANDARD_INPUT
 
     with _unusable(LoadError):
         given = sys.stdin.buffer.read() if STANDARD_INPUT in files else None
@@ -140,7 +140,7 @@ def _unusable(*kinds: type[Exception]) -> Iterator[None]:
 
 def echo(text: str, secrets: Iterable[SecretValue] = ()) -> None:
     """Print text without these secrets."""
-    from thruway_operator.local.console import Redactor
+    from thruway_operator.text.safe import Redactor
 
     redactor = Redactor()
     for secret in secrets:
@@ -152,14 +152,14 @@ def as_json(data: Any, secrets: Iterable[SecretValue] = ()) -> None:  # noqa: AN
     """Print plain data as JSON without these secrets."""
     import json
 
-    from thruway_operator.inspection.shown import redacted
+    from thruway_operator.diagnose.offline.shown import redacted
 
     click.echo(json.dumps(redacted(data, secrets), indent=2, ensure_ascii=False))
 
 
 def say(command: str, sentence: str) -> None:
     """Say on standard error what is wrong, in one line."""
-    from thruway_operator.inspection.findings import conceal
+    from thruway_operator.diagnose.findings.finding import conceal
 
     # A value may be of any length; what is wrong with it, and the remedy, come after it.
     text = _LONG_WORD.sub(lambda found: f"{found[0][:60]}…", conceal(sentence))

@@ -35,7 +35,7 @@ def status(namespace: str | None, output: str, kubeconfig: str | None, context: 
     Exit code 1: some route is not, or no operator runs.
     Exit code 2: the cluster cannot be asked.
     """
-    from thruway_operator.inspection.states import StatesError, read_states, table
+    from thruway_operator.diagnose.online.status import StatesError, read_states, table
 
     check_name("-n", namespace)
     try:

@@ -29,9 +29,9 @@ def translate(files: tuple[Path, ...], port: int, *, rules: bool, ir: bool, envo
     Exit code 1: something is wrong; see `thruway check`.
     Exit code 2: the arguments or files cannot be used.
     """
-    from thruway_operator.inspection import shown
-    from thruway_operator.inspection.checking import refusals
-    from thruway_operator.inspection.findings import from_problem
+    from thruway_operator.diagnose.offline import shown
+    from thruway_operator.diagnose.offline.checking import refusals
+    from thruway_operator.diagnose.offline.problems import from_problem
 
     if rules + ir + envoy > 1:
         raise Unusable("--rules, --ir and --envoy do not go together: give one of them")

@@ -86,7 +86,7 @@ def up(  # noqa: PLR0917 - click passes them by name
         sys.exit(1)
     if api_keys:
         _start_again_without(api_keys)
-    from thruway_operator.local.app import UpError, UpOptions, run
+    from thruway_operator.laptop.up.app import UpError, UpOptions, run
 
     options = UpOptions(files, bind, port, workers, log_level)
     try:

@@ -22,13 +22,14 @@ from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.routes import clusters_of, first_routes, last_routes, render_routes
 from thruway_operator.envoy.secrets import render_authority, render_credential
 from thruway_operator.envoy.wire import joined, serialised
-from thruway_operator.xds.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
+from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from thruway_operator import ir
-    from thruway_operator.xds.resources import Snapshot
+    from thruway_operator.resources.secret import SecretValue
+    from thruway_operator.xds.protocol.resources import Snapshot
 
 __all__ = ["RouteShare", "assemble", "render_fragments"]
 
@@ -122,7 +123,7 @@ def _proxy(proxy: ir.ForwardProxy, connect_timeout: int) -> Resource:
 
 
 @lru_cache(maxsize=16384)
-def _credential(name: str, value: ir.SecretValue) -> Resource:
+def _credential(name: str, value: SecretValue) -> Resource:
     return Resource.of(SECRET, name, render_credential(name, value.reveal()))
 
 

@@ -1,6 +1,7 @@
-"""The way to the Kubernetes API server: who we are, requests, errors as sentences, list and watch.
+"""The way to the Kubernetes API server: access, requests, errors as sentences, list and watch.
 
-Knows no kind of ours and decides nothing. aiohttp does the work; kopf has connections of its own.
+Knows no kind of ours and decides nothing. aiohttp does the work; kopf has its own connections.
+Contract: "layers of the operator".
 """
 
 from thruway_operator.kube.access import Access, AccessError, cluster_access, load_access

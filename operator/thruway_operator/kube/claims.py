@@ -10,7 +10,7 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.xds.identity import Identity
+from thruway_operator.resources.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

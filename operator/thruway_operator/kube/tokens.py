@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.kube.claims import expiry, identity_of
 from thruway_operator.kube.client import KubeError, Unreachable
-from thruway_operator.xds.identity import Identity, Unavailable
+from thruway_operator.resources.identity import Identity, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

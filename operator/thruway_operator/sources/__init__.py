@@ -1,1 +1,4 @@
-"""Where resources come from: files, the environment, later Kubernetes. All I/O of input is here."""
+"""Where resources come from: files and the environment, or a cluster. Read-only.
+
+Contracts: "layers of the operator", "the two sources are independent".
+"""

@@ -1,7 +1,8 @@
 """Resources in; the IR and a verdict for each route out.
 
-Pure: no I/O, no clock, no kopf, no grpc. The same input gives the same output, whatever its order.
-One bad route gets a condition and is left out; it never holds back or damages the others.
+No I/O and no clock. The same input gives the same output, whatever its order. One invalid route
+gets a condition and is left out; it never affects the others.
+Contracts: "layers of the operator", "pure packages do no I/O".
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thruway_operator import ir
+from thruway_operator.resources.model import Resources
 from thruway_operator.translate.conflicts import losers
-from thruway_operator.translate.resources import Resources
 from thruway_operator.translate.routes import translate_route
 from thruway_operator.translate.verdict import Condition, Refused, Verdict, conflicted, verdict_of
 

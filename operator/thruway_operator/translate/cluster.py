@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from thruway_operator.api.route import PassthroughRoute, Upstream
-    from thruway_operator.translate.resources import ObjectKey, Resources
+    from thruway_operator.resources.model import ObjectKey, Resources
 
 __all__ = [
     "GATEWAY",

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from thruway_operator.ir import Client, SecretValue
+from thruway_operator.ir import Client
+from thruway_operator.resources.secret import SecretValue
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import CaCertificateRef, Credential, KeyRef
-    from thruway_operator.translate.resources import Resources
+    from thruway_operator.resources.model import Resources
 
 __all__ = [
     "LookupFailed",

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from thruway_operator.ir import ErrorFormat
 
-__all__ = ["PRESETS", "Preset"]
+__all__ = ["NO_CREDENTIAL", "PRESETS", "Preset"]
+
+NO_CREDENTIAL = "none (clients send Thruway's key)"
+"""Where neither Thruway puts a credential in nor the client's passes on."""
 
 
 @dataclass(frozen=True, slots=True)

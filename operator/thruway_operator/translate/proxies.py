@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thruway_operator import ir
+from thruway_operator.resources.secret import SecretValue
 from thruway_operator.translate.credentials import LookupFailed, find_key
 from thruway_operator.translate.upstream import Address, read_url
 from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import KeyRef, Upstream
-    from thruway_operator.translate.resources import DefaultProxy, HostPort, Resources
+    from thruway_operator.resources.model import DefaultProxy, HostPort, Resources
 
 __all__ = ["Chosen", "choose_proxy", "find_login", "is_direct", "is_direct_entry", "read_proxy_url"]
 
@@ -28,7 +29,7 @@ class Chosen:
     """A proxy, and its login: `user:password`, or where that is."""
 
     proxy: ir.ForwardProxy
-    login: ir.SecretValue | KeyRef | None = None
+    login: SecretValue | KeyRef | None = None
 
 
 def choose_proxy(
@@ -77,15 +78,13 @@ def _leads_back(host: str, port: int, own: frozenset[HostPort]) -> bool:
     return (host.removesuffix("."), port) in own
 
 
-def find_login(
-    resources: Resources, namespace: str, login: ir.SecretValue | KeyRef
-) -> ir.SecretValue:
+def find_login(resources: Resources, namespace: str, login: SecretValue | KeyRef) -> SecretValue:
     """Return what follows `Basic ` (RFC 7617) for a proxy that wants a login.
 
     Raises:
         LookupFailed: no such Secret or key, or no `user:password` in it.
     """
-    if not isinstance(login, ir.SecretValue):
+    if not isinstance(login, SecretValue):
         ref = login
         login = find_key(resources, namespace, ref)
         if ":" not in login.reveal():
@@ -94,7 +93,7 @@ def find_login(
                 f"key {ref.key} of Secret {ref.name} holds no login of a proxy: store "
                 "user:password",
             )
-    return ir.SecretValue(base64.b64encode(login.reveal().encode()).decode())
+    return SecretValue(base64.b64encode(login.reveal().encode()).decode())
 
 
 def _default(resources: Resources, address: Address) -> DefaultProxy | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         RequestHeaderRules,
         Upstream,
     )
-    from thruway_operator.translate.resources import Resources
+    from thruway_operator.resources.model import Resources
 
 __all__ = ["translate_route"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from thruway_operator import ir
+    from thruway_operator.resources.secret import SecretValue
     from thruway_operator.translate.credentials import LookupFailed
 
 __all__ = ["Translated"]
@@ -17,6 +18,6 @@ class Translated:
     """One route's IR and what it needs beside it."""
 
     route: ir.Route
-    secrets: dict[str, ir.SecretValue] = field(default_factory=dict)
+    secrets: dict[str, SecretValue] = field(default_factory=dict)
     authorities: dict[str, str] = field(default_factory=dict)
     failures: list[LookupFailed] = field(default_factory=list)

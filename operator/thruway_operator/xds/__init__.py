@@ -1,14 +1,14 @@
 """Serves Envoy's configuration: delta ADS for clusters, secrets and routes, quarantine for NACKs.
 
-It knows resources as names, versions and bytes: not the IR, not Kubernetes, not what a route means.
-`resources`, `subscription`, `stream`, `bisection` and `publisher` are pure (no I/O, no clock);
-`server` is the thin grpc shell around them; `admission` says who may have a stream of it.
+It knows resources as names, versions and bytes, not what a route means. `protocol` decides;
+`server` is the thin grpc shell around it, and `admission` decides who may have a stream.
+Contracts: "layers of the operator", "xds knows names, versions and bytes".
 """
 
+from thruway_operator.resources.identity import Identity, Unavailable
 from thruway_operator.xds.admission import Authenticate
-from thruway_operator.xds.identity import Identity, Unavailable
-from thruway_operator.xds.publisher import FragmentStatus, GroupStatus
-from thruway_operator.xds.resources import (
+from thruway_operator.xds.protocol.publisher import FragmentStatus, GroupStatus
+from thruway_operator.xds.protocol.resources import (
     CLUSTER,
     ROUTE,
     SECRET,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
-from thruway_operator.xds.identity import Identity, Unavailable
+from thruway_operator.resources.identity import Identity, Unavailable
 from thruway_operator.xds.sparing import SparingLog
 
 if TYPE_CHECKING:

@@ -6,16 +6,16 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from thruway_operator.xds.publisher import Publisher
-from thruway_operator.xds.stream import LINGER, Stream
+from thruway_operator.xds.protocol.publisher import Publisher
+from thruway_operator.xds.protocol.stream import LINGER, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from envoy.service.discovery.v3 import discovery_pb2
 
-    from thruway_operator.xds.publisher import Offer
-    from thruway_operator.xds.resources import Assemble, Fragment, Snapshot
+    from thruway_operator.xds.protocol.publisher import Offer
+    from thruway_operator.xds.protocol.resources import Assemble, Fragment, Snapshot
 
 __all__ = ["Group", "Session"]
 

@@ -14,6 +14,7 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
+from thruway_operator.resources.identity import Identity, check_node
 from thruway_operator.xds.admission import (
     FIRST_REQUEST,
     REVIEW,
@@ -22,16 +23,15 @@ from thruway_operator.xds.admission import (
     Context,
 )
 from thruway_operator.xds.group import Group, Session
-from thruway_operator.xds.identity import Identity, check_node
-from thruway_operator.xds.stream import LINGER
+from thruway_operator.xds.protocol.stream import LINGER
 from thruway_operator.xds.tls import CertificateError, CertificateFiles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from thruway_operator.xds.publisher import GroupStatus
-    from thruway_operator.xds.resources import Assemble, Fragment
+    from thruway_operator.xds.protocol.publisher import GroupStatus
+    from thruway_operator.xds.protocol.resources import Assemble, Fragment
 
 __all__ = ["Authenticate", "Node", "XdsError", "XdsServer"]
 

@@ -15,7 +15,7 @@ from thruway_operator.api import route
 from thruway_operator.api.crd import crd
 from thruway_operator.api.route import PassthroughRouteSpec
 from thruway_operator.api.rules import RULES
-from thruway_testing.bad_input import rules_of
+from thruway_testing.product.bad_input import rules_of
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "charts" / "thruway" / "files" / "crds" / "passthroughroutes.yaml"

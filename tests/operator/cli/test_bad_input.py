@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thruway_testing.bad_input import (
+from thruway_testing.product.bad_input import (
     CANARY,
     HEAD,
     PLACES,
@@ -21,7 +21,7 @@ from thruway_testing.bad_input import (
     out_of_range,
     value_at,
 )
-from thruway_testing.command import thruway
+from thruway_testing.product.command import thruway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def no_envoy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Envoy is asked elsewhere; here thousands of inputs are tried."""
-    monkeypatch.setattr("thruway_operator.inspection.checking.culprits", lambda *_: {})
+    monkeypatch.setattr("thruway_operator.diagnose.offline.checking.culprits", lambda *_: {})
 
 
 def is_said_well(result: Result) -> list[str]:

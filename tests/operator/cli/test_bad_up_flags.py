@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from thruway_operator.cli.main import main as root
-from thruway_testing.command import thruway
-from thruway_testing.up import base_environment, thruway_command
+from thruway_testing.product.command import thruway
+from thruway_testing.product.up import base_environment, thruway_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from thruway_operator import ir
-from thruway_operator.inspection.loading import load
-from thruway_operator.inspection.validation import culprits
-from thruway_testing.command import thruway
+from thruway_operator.diagnose.offline.loading import load
+from thruway_operator.envoy.validation import culprits
+from thruway_testing.product.command import thruway
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -357,7 +357,7 @@ def broken(route: ir.Route) -> ir.Route:
 
 def test_what_envoy_refuses_is_a_finding(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"default/good": "no such thing"}
-    monkeypatch.setattr("thruway_operator.inspection.checking.culprits", lambda *_: said)
+    monkeypatch.setattr("thruway_operator.diagnose.offline.checking.culprits", lambda *_: said)
     result = thruway("check", "-f", str(file))
     assert result.output.splitlines()[0] == (
         f"{file}:9: error: spec: is refused by Envoy: no such thing; change or remove what it names"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from thruway_testing.command import thruway
+from thruway_testing.product.command import thruway
 
 BIN = str(Path(sys.executable).parent)
 

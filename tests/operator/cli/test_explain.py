@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from thruway_operator.inspection.asking import AskError, read_request
-from thruway_testing.command import thruway
+from thruway_operator.diagnose.offline.asking import AskError, read_request
+from thruway_testing.product.command import thruway
 
 KEY = "sk-canary-explain-0123456789"
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"

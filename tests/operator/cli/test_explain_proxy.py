@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thruway_operator.inspection.asking import read_request
-from thruway_operator.inspection.explaining import explain
-from thruway_operator.inspection.loading import Input, load
-from thruway_testing.manifests import route, secret, write
-from thruway_testing.up import ThruwayUp, thruway_up, wait_until
+from thruway_operator.diagnose.offline.asking import read_request
+from thruway_operator.diagnose.offline.explaining import explain
+from thruway_operator.diagnose.offline.loading import Input, load
+from thruway_testing.product.manifests import route, secret, write
+from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ import yaml
 
 from thruway_operator.cli.inject import ENVOY_IMAGE, IMAGE
 from thruway_operator.cli.main import main as root
-from thruway_operator.inject import Injected
-from thruway_operator.inject.workloads import KINDS, pod_of
-from thruway_testing.chart import CHART
-from thruway_testing.command import thruway
-from thruway_testing.injection import FOLDER, read_injection
+from thruway_operator.sidecar.decide import Injected
+from thruway_operator.sidecar.decide.workloads import KINDS, pod_of
+from thruway_testing.product.chart import CHART
+from thruway_testing.product.command import thruway
+from thruway_testing.product.injection import FOLDER, read_injection
 
 if TYPE_CHECKING:
     from pathlib import Path

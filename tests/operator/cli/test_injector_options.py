@@ -9,8 +9,8 @@ import pytest
 
 from thruway_operator.cli.injector import injector, service_names
 from thruway_operator.cli.operator import operator
-from thruway_testing.chart import objects
-from thruway_testing.command import thruway
+from thruway_testing.product.chart import objects
+from thruway_testing.product.command import thruway
 
 BASE = (
     "operator",

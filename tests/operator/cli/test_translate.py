@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thruway_testing.command import thruway
+from thruway_testing.product.command import thruway
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "sk-canary-translate-0123456789"

@@ -7,7 +7,7 @@ from typing import Any
 
 from thruway_operator.api.route import PassthroughRoute
 from thruway_operator.envoy import fragments
-from thruway_operator.ir import SecretValue
+from thruway_operator.resources.secret import SecretValue
 from thruway_operator.translate import Resources
 from thruway_operator.translate.cluster import ClusterTranslator, namespace_group
 

@@ -19,7 +19,7 @@ from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.reception import Certificate, Reception
 from thruway_operator.envoy.service import XdsService
 from thruway_operator.envoy.wire import serialised
-from thruway_testing.golden import read_case
+from thruway_testing.product.golden import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thruway_operator.sources.documents import parse_documents
+from thruway_operator.sources.files.documents import parse_documents
 
 CANARY = "sk-canary-4Yq"
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thruway_operator import ir
-from thruway_operator.sources.environment import (
+from thruway_operator.sources.files.environment import (
     KEY,
     NATIVE_KEY,
     NATIVE_URL,
@@ -13,7 +13,7 @@ from thruway_operator.sources.environment import (
     environment_resources,
     secret_environment,
 )
-from thruway_operator.sources.files import SourceError
+from thruway_operator.sources.files.watch import SourceError
 from thruway_operator.translate import translate
 
 CANARY = "sk-canary-4Yq"

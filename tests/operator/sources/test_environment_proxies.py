@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from thruway_operator.ir import SecretValue
-from thruway_operator.sources.files import SourceError
-from thruway_operator.sources.proxies import environment_proxies, proxy_warnings
-from thruway_operator.translate.resources import DefaultProxy
+from thruway_operator.resources.model import DefaultProxy
+from thruway_operator.resources.secret import SecretValue
+from thruway_operator.sources.files.proxies import environment_proxies, proxy_warnings
+from thruway_operator.sources.files.watch import SourceError
 
 
 @pytest.mark.parametrize(

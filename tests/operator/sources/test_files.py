@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from thruway_operator.ir import SecretValue
-from thruway_operator.sources.files import FileSource, SourceError
-from thruway_operator.sources.merging import Reading
+from thruway_operator.resources.secret import SecretValue
+from thruway_operator.sources.files.merging import Reading
+from thruway_operator.sources.files.watch import FileSource, SourceError
 from thruway_operator.translate import translate
 
 CANARY = "sk-canary-4Yq"

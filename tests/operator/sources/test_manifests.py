@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thruway_operator.sources.documents import parse_documents
-from thruway_operator.sources.manifests import Manifests, read_manifests
+from thruway_operator.sources.files.documents import parse_documents
+from thruway_operator.sources.files.manifests import Manifests, read_manifests
 
 CANARY = "sk-canary-4Yq"
 ROUTE = """\

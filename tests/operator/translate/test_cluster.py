@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thruway_operator.api.route import PassthroughRoute
-from thruway_operator.ir import SecretValue
+from thruway_operator.resources.secret import SecretValue
 from thruway_operator.translate import Resources
 from thruway_operator.translate.cluster import (
     GATEWAY,

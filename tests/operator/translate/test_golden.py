@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from thruway_testing.golden import Case, read_case, validate
+from thruway_testing.product.golden import Case, read_case, validate
 
 FOLDER = Path(__file__).with_name("golden")
 NAMES = sorted(file.name.removesuffix(".in.yaml") for file in FOLDER.glob("*.in.yaml"))

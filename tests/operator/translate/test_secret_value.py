@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thruway_operator.ir import SecretValue
+from thruway_operator.resources.secret import SecretValue
 from thruway_operator.translate import Resources
 
 CANARY = "sk-canary-4Yq"

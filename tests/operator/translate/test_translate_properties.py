@@ -14,9 +14,10 @@ from thruway_operator import ir
 from thruway_operator.api.route import PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.envoy.names import EXT_PROC_FILTER
 from thruway_operator.envoy.routes import render_routes
+from thruway_operator.resources.secret import SecretValue
 from thruway_operator.translate import Resources, Translation, translate
 from thruway_operator.translate.conflicts import overlap
-from thruway_testing.golden import snapshot_of_translation
+from thruway_testing.product.golden import snapshot_of_translation
 
 CANARY = "sk-canary-4Yq"
 HOSTS = ["a.example", "b.example", "x.a.example", "y.x.a.example", "*.a.example", "*.example",
@@ -70,10 +71,10 @@ spec_lists = st.lists(st.tuples(specs, ages), min_size=1, max_size=6)
 
 def resources(routes: list[PassthroughRoute]) -> Resources:
     secret = {
-        "GOOD": ir.SecretValue(CANARY),
-        "EMPTY": ir.SecretValue(" "),
-        "BAD": ir.SecretValue(f"{CANARY}\n{CANARY}"),
-        "ca.crt": ir.SecretValue(f"-----BEGIN CERTIFICATE-----\n{CANARY}"),
+        "GOOD": SecretValue(CANARY),
+        "EMPTY": SecretValue(" "),
+        "BAD": SecretValue(f"{CANARY}\n{CANARY}"),
+        "ca.crt": SecretValue(f"-----BEGIN CERTIFICATE-----\n{CANARY}"),
     }
     return Resources(routes=tuple(routes), secrets={("default", "s"): secret})
 
@@ -294,7 +295,7 @@ def test_a_rotated_secret_changes_the_secret_alone() -> None:
             "credential": {"secretKeyRef": {"name": "s", "key": "k"}}}  # fmt: skip
     snapshots = []
     for value in ("one", "two"):
-        data = {("default", "s"): {"k": ir.SecretValue(value)}}
+        data = {("default", "s"): {"k": SecretValue(value)}}
         translation = translate(Resources(routes=(route("r", spec),), secrets=data))
         snapshots.append(snapshot_of_translation(translation, "CA"))
     changed = {
@@ -335,5 +336,5 @@ def test_where_a_credential_is_looked_up(
     assert found.resolved_refs.message.startswith(said or "All references were found.")
 
 
-def hidden(values: dict[str, str]) -> dict[str, ir.SecretValue]:
-    return {name: ir.SecretValue(value) for name, value in values.items()}
+def hidden(values: dict[str, str]) -> dict[str, SecretValue]:
+    return {name: SecretValue(value) for name, value in values.items()}

@@ -27,7 +27,7 @@ from thruway_operator.xds import (
 )
 from thruway_operator.xds.admission import _leave_at
 from thruway_operator.xds.sparing import SparingLog
-from thruway_testing.xds_client import XdsClient
+from thruway_testing.plane.xds_client import XdsClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -295,8 +295,8 @@ def test_a_stream_sends_its_own_snapshot_only(requests: list[Any], again: bool) 
     """Whatever it asks for, unsubscribes, claims, ACKs or NACKs: no content but that snapshot's."""
     from envoy.service.discovery.v3 import discovery_pb2
 
-    from thruway_operator.xds.resources import revoked
-    from thruway_operator.xds.stream import Stream
+    from thruway_operator.xds.protocol.resources import revoked
+    from thruway_operator.xds.protocol.stream import Stream
 
     own = assemble(list(belongings("aaa").values()))
     allowed = {(t, r.name): r.body for t in TYPES for r in own[t].values()}

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from thruway_operator.xds import CLUSTER, Fragment, Resource
-from thruway_operator.xds.bisection import Bisection
+from thruway_operator.xds.protocol.bisection import Bisection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource, snapshot_of
 from thruway_operator.xds.group import Group, Session
-from thruway_operator.xds.resources import revoked
+from thruway_operator.xds.protocol.resources import revoked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

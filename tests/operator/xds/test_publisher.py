@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource
-from thruway_operator.xds.publisher import Publisher
-from thruway_operator.xds.refusal import Refusal
+from thruway_operator.xds.protocol.publisher import Publisher
+from thruway_operator.xds.protocol.refusal import Refusal
 
 
 def fragment(name: str, content: int = 0) -> Fragment:

@@ -12,8 +12,8 @@ from hypothesis import given
 
 from thruway_operator import xds
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource, snapshot_of
-from thruway_operator.xds.refusal import refusal_text
-from thruway_operator.xds.resources import encode_response, revoked
+from thruway_operator.xds.protocol.refusal import refusal_text
+from thruway_operator.xds.protocol.resources import encode_response, revoked
 
 KEY = b"sk-very-secret"
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Resource, snapshot_of
-from thruway_operator.xds.resources import revoked
-from thruway_operator.xds.stream import HOLD, LINGER, Stream
+from thruway_operator.xds.protocol.resources import revoked
+from thruway_operator.xds.protocol.stream import HOLD, LINGER, Stream
 
 if TYPE_CHECKING:
     from thruway_operator.xds import Snapshot
-    from thruway_operator.xds.refusal import Refusal
+    from thruway_operator.xds.protocol.refusal import Refusal
 
 SHORT = {CLUSTER: "cds", SECRET: "sds", ROUTE: "rds"}
 LONG = {short: type_url for type_url, short in SHORT.items()}

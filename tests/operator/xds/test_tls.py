@@ -14,7 +14,7 @@ import trustme
 
 from thruway_operator.xds import CLUSTER, ROUTE, Fragment, Resource, Snapshot, XdsError, XdsServer
 from thruway_operator.xds import snapshot_of as snapshot
-from thruway_testing.xds_client import XdsClient
+from thruway_testing.plane.xds_client import XdsClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

@@ -9,14 +9,14 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
 
-from thruway_testing.rawhttp import Reply, Version
+from thruway_testing.wire.rawhttp import Reply, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from h2.events import Event
 
-    from thruway_testing.rawhttp import Headers
+    from thruway_testing.wire.rawhttp import Headers
 
 __all__ = ["shake_hands"]
 

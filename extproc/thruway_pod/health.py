@@ -1,0 +1,131 @@
+"""`/healthz`, `/readyz`, … and `/metrics` of a pod: for kubelet, Prometheus and who is on call."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from thruway_pod.admin import AdminError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from thruway_pod.admin import Admin
+
+__all__ = ["ANYWHERE", "PATIENCE", "serving"]
+
+ANYWHERE = ""
+"""The host that stands for all addresses, IPv6 and IPv4."""
+PATIENCE = 30.0
+"""Seconds for which a start waits for Envoy's first configuration."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client that went away is nobody's trouble."""
+
+
+@contextmanager
+def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]]) -> Iterator[int]:
+    """Serve while the context lasts; yield the port.
+
+    `/healthz` says that `problems` has nothing to tell, `/readyz` that Envoy serves, too. Of Envoy
+    alone: `/livez` says that it answers, `/startz` that it serves, or that the operator has not
+    been there for as long as an application can be kept waiting.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+
+    checks: dict[str, Callable[[], list[str]]] = {
+        "/healthz": problems,
+        "/readyz": lambda: [*problems(), *_problems(admin.ready)],
+        "/startz": lambda: _problems(lambda: _started(admin)),
+        "/livez": lambda: _problems(admin.alive),
+    }
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 10
+        protocol_version = "HTTP/1.0"
+        server_version = "thruway"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path in checks:
+                self._health(checks[path]())
+            elif path == "/metrics":
+                self._metrics()
+            else:
+                text = f"there are {', '.join(checks)} and /metrics\n"
+                self._answer(404, text.encode(), "text/plain")
+
+        def _health(self, found: list[str]) -> None:
+            body = json.dumps({"ok": not found, "problems": found}).encode() + b"\n"
+            self._answer(503 if found else 200, body, "application/json")
+
+        def _metrics(self) -> None:
+            try:
+                self._answer(200, admin.prometheus(), "text/plain; version=0.0.4")
+            except AdminError as error:
+                self._answer(503, f"{error}\n".encode(), "text/plain")
+
+        def _answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(_Server):
+        address_family = (
+            socket.AF_INET6
+            if ":" in host or (host == ANYWHERE and socket.has_dualstack_ipv6())
+            else socket.AF_INET
+        )
+
+    try:
+        found = Server((host, port), Handler)
+    except OSError as error:
+        raise OSError(
+            f"cannot serve health on {host}:{port} ({error.strerror}): choose another by "
+            "--health-listen"
+        ) from error
+    with found as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _started(admin: Admin) -> None:
+    try:
+        admin.ready()
+    except AdminError:
+        if admin.uptime() < PATIENCE:
+            raise
+
+
+def _problems(check: Callable[[], None]) -> list[str]:
+    try:
+        check()
+    except AdminError as error:
+        return [str(error)]
+    return []

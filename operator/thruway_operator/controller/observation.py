@@ -1,0 +1,102 @@
+"""What is told to the writer of status about each route, unchanged ones by the same object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thruway_operator.controller.status import Observed
+from thruway_operator.translate.cluster import groups_of
+from thruway_operator.translate.presets import PRESETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thruway_operator.api.route import PassthroughRoute
+    from thruway_operator.controller.options import OperatorOptions
+    from thruway_operator.controller.serving import Serving
+    from thruway_operator.sources.kubernetes.objects import RouteObject
+    from thruway_operator.translate import Verdict
+    from thruway_operator.translate.cluster import ClusterTranslation
+    from thruway_operator.xds.protocol.resources import Fragment
+
+__all__ = ["Observation"]
+
+ObjectKey = tuple[str, str]
+
+
+class Observation:
+    """Brings objects, verdicts and what is served together."""
+
+    def __init__(self, options: OperatorOptions) -> None:
+        self._sidecar_url = options.sidecar_url
+        self._gateway_url = options.gateway.url if options.gateway else ""
+        self._known: dict[str, Observed] = {}
+
+    def of(
+        self,
+        objects: Mapping[ObjectKey, RouteObject],
+        translation: ClusterTranslation,
+        serving: Serving,
+    ) -> Mapping[str, Observed]:
+        """Return what there is to say of each route, by `namespace/name`."""
+        found = {}
+        for (namespace, name), item in objects.items():
+            id_ = f"{namespace}/{name}"
+            verdict = translation.verdicts.get(id_)
+            found[id_] = self._one(
+                id_, item, verdict, _fragments(id_, item.route, verdict, serving)
+            )
+        self._known = found
+        return found
+
+    def _one(
+        self,
+        id_: str,
+        item: RouteObject,
+        verdict: Verdict | None,
+        fragments: Mapping[str, Fragment],
+    ) -> Observed:
+        before = self._known.get(id_)
+        if (
+            before is not None
+            and before.resource_version == item.resource_version
+            and before.verdict == verdict
+            and before.fragments == fragments
+        ):
+            return before
+        return Observed(
+            uid=item.uid,
+            generation=item.generation,
+            resource_version=item.resource_version,
+            status=item.status,
+            verdict=verdict,
+            problem=item.problem,
+            groups=tuple(fragments),
+            url=self._url(item.route),
+            upstream=_upstream(item.route),
+            fragments=fragments,
+        )
+
+    def _url(self, route: PassthroughRoute | None) -> str:
+        if route is None:
+            return ""
+        shared = route.spec.exposure == "Cluster" and self._gateway_url
+        return (self._gateway_url if shared else self._sidecar_url) + route.spec.path
+
+
+def _fragments(
+    id_: str, route: PassthroughRoute | None, verdict: Verdict | None, serving: Serving
+) -> Mapping[str, Fragment]:
+    if route is None or verdict is None or not verdict.accepted.status:
+        return {}
+    found = ((group, serving.fragment(group, id_)) for group in groups_of(route))
+    return {group: fragment for group, fragment in found if fragment is not None}
+
+
+def _upstream(route: PassthroughRoute | None) -> str:
+    """Return the upstream's URL, which holds no user and password (translation refuses them)."""
+    if route is None:
+        return ""
+    spec = route.spec
+    url = spec.upstream.url or (PRESETS[spec.provider].url if spec.provider else "")
+    return "" if "@" in url else url

@@ -1,0 +1,157 @@
+"""The status of a route, from all that is known about it. Pure; the time is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from thruway_operator.translate import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thruway_operator.controller.status.observed import Observed
+    from thruway_operator.controller.status.tally import GroupTally
+
+__all__ = ["Proxies", "count", "programmed_reason", "status_of", "was_programmed"]
+
+_MESSAGE: Final = 2_000
+"""Characters of a message; Envoy may quote a whole route."""
+
+_NOT_LOOKED_UP: Final = Condition(
+    "ResolvedRefs", None, "NotLookedUp", "The route is not accepted, so nothing was looked up."
+)
+# Without a number: the message would change, and be written, with every pod that comes.
+_ALL_SERVE: Final = Condition("Programmed", True, "Programmed", "All connected proxies serve it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """What all replicas' proxies do with a route."""
+
+    connected: int = 0
+    programmed: int = 0
+    behind: bool = False
+    """Whether a replica that has proxies does not offer them this content yet."""
+    rejected: str = ""
+
+    @property
+    def all_hold(self) -> bool:
+        """Whether there are proxies, and all of them hold this very content."""
+        return 0 < self.connected == self.programmed and not self.behind
+
+
+def count(
+    route: str, digests: Mapping[str, str], replicas: Sequence[Mapping[str, GroupTally]]
+) -> Proxies:
+    """Add up what the replicas tell about a route, whose content in each group has that digest."""
+    connected = programmed = 0
+    behind, rejected = False, ""
+    for group, wanted in digests.items():
+        for replica in replicas:
+            tally = replica.get(group)
+            if tally is None:
+                continue
+            connected += tally.connected
+            share = tally.shares.get(route)
+            if share is None or share.digest != wanted:
+                behind |= tally.connected > 0
+                continue
+            programmed += share.proxies
+            rejected = rejected or share.rejected
+    return Proxies(connected, programmed, behind, rejected)
+
+
+def status_of(
+    observed: Observed,
+    proxies: Proxies,
+    previous: Mapping[str, Any],
+    now: str,
+    *,
+    silent: Sequence[str] = (),
+    patient: bool = False,
+) -> dict[str, Any]:
+    """Return the whole status.
+
+    `previous` is the status as it stands, `now` the time (RFC 3339). `silent` names live replicas
+    that do not tell what their proxies do. With `patient`, Programmed stays True where only some
+    proxies lack it: they have just joined.
+    """
+    accepted, resolved = _verdict(observed)
+    programmed = _programmed(accepted, proxies, silent)
+    if patient and programmed.reason == "Pending" and was_programmed(observed, previous):
+        programmed = _ALL_SERVE
+    conditions = (accepted, resolved, programmed)
+    status: dict[str, Any] = {
+        "observedGeneration": observed.generation,
+        "conditions": [_condition(item, observed, previous, now) for item in conditions],
+        "proxies": {"connected": proxies.connected, "programmed": proxies.programmed},
+    }
+    if observed.url:
+        status["url"] = observed.url
+    if observed.upstream:
+        status["upstream"] = observed.upstream
+    return status
+
+
+def _verdict(observed: Observed) -> tuple[Condition, Condition]:
+    verdict = observed.verdict
+    if verdict is None:
+        problem = observed.problem or "the route cannot be read"
+        return Condition("Accepted", False, "Invalid", problem), _NOT_LOOKED_UP
+    return verdict.accepted, verdict.resolved_refs
+
+
+def _programmed(accepted: Condition, proxies: Proxies, silent: Sequence[str]) -> Condition:
+    kind = "Programmed"
+    if not accepted.status:
+        message = "The route is not accepted, so no proxy serves it: see Accepted."
+        return Condition(kind, False, "NotAccepted", message)
+    if proxies.rejected:
+        message = f"Envoy refuses what the route was made into: {proxies.rejected}"
+        return Condition(kind, False, "Rejected", message)
+    if silent:
+        message = (
+            f"Operator replica {', '.join(silent)} does not say what its proxies serve: see its "
+            "log."
+        )
+        return Condition(kind, None, "ReplicaSilent", message)
+    if not proxies.connected:
+        message = "No proxy that would serve it is connected."
+        return Condition(kind, None, "NoProxies", message)
+    if proxies.all_hold:
+        return _ALL_SERVE
+    message = f"{proxies.programmed} of {proxies.connected} proxies serve it as it is now."
+    return Condition(kind, False, "Pending", message)
+
+
+def programmed_reason(status: Mapping[str, Any]) -> str:
+    """Return why a status says of Programmed what it says."""
+    return str(_find("Programmed", status).get("reason", ""))
+
+
+def was_programmed(observed: Observed, previous: Mapping[str, Any]) -> bool:
+    """Whether a status says that all proxies hold the route's present generation."""
+    found = _find("Programmed", previous)
+    return found.get("status") == "True" and found.get("observedGeneration") == observed.generation
+
+
+def _condition(
+    item: Condition, observed: Observed, previous: Mapping[str, Any], now: str
+) -> dict[str, Any]:
+    before = _find(item.type, previous)
+    status = {True: "True", False: "False", None: "Unknown"}[item.status]
+    same = before.get("status") == status and before.get("lastTransitionTime")
+    return {
+        "type": item.type,
+        "status": status,
+        "reason": item.reason,
+        "message": item.message[:_MESSAGE],
+        "observedGeneration": observed.generation,
+        "lastTransitionTime": before["lastTransitionTime"] if same else now,
+    }
+
+
+def _find(kind: str, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = (item for item in status.get("conditions") or () if item.get("type") == kind)
+    return next(found, {})

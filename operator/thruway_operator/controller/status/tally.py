@@ -1,0 +1,136 @@
+"""What one replica's proxies hold, as it tells the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from thruway_operator.xds.protocol.publisher import GroupStatus
+    from thruway_operator.xds.protocol.resources import Fragment
+
+__all__ = ["GroupTally", "Share", "TallyError", "changes", "decode", "digest", "encode", "take_in"]
+
+VERSION: Final = 1
+"""Of the messages between replicas, which may be of different releases during an upgrade."""
+
+
+class TallyError(ValueError):
+    """A message of another replica cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One route in one group: which content is wanted there, and how many proxies hold it."""
+
+    digest: str
+    proxies: int
+    rejected: str = ""
+    """Envoy's message if it refuses this content."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTally:
+    """One group of a replica's proxies; `shares` by the route's id."""
+
+    connected: int = 0
+    shares: Mapping[str, Share] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, status: GroupStatus, digests: Callable[[str], str | None]) -> GroupTally:
+        """Return the tally of a group's status, given the digest of each route's content."""
+        shares = {}
+        for name, item in status.fragments.items():
+            wanted = digests(name)
+            if wanted is not None:
+                message = item.rejected or status.error or ""
+                shares[name] = Share(wanted, item.proxies, message)
+        return cls(status.connected, shares)
+
+
+def digest(fragment: Fragment) -> str:
+    """Return what tells a fragment's content from any other; the same on every replica.
+
+    Not cached here: that would keep the keys of Secrets that are long gone. See `Observed.digests`.
+    """
+    hashed = hashlib.blake2b(digest_size=9)
+    for resource in (*fragment.clusters, *fragment.secrets):
+        hashed.update(f"{resource.name}\0{resource.version}\0".encode())
+    for part in _parts(fragment.routes):
+        hashed.update(len(part).to_bytes(4, "big"))
+        hashed.update(part)
+    return hashed.hexdigest()
+
+
+def _parts(routes: object) -> Iterable[bytes]:
+    """The bytes of a fragment's routes: of whatever the renderer has put there."""
+    for hostname in getattr(routes, "hostnames", ()):
+        yield str(hostname).encode()
+    yield b""
+    yield from getattr(routes, "routes", ())
+
+
+def changes(before: GroupTally | None, now: GroupTally) -> set[str] | None:
+    """Return the routes for which something is new; None: it is for all of the group."""
+    if before is None or before.connected != now.connected:
+        return None
+    names = before.shares.keys() | now.shares.keys()
+    return {name for name in names if before.shares.get(name) != now.shares.get(name)}
+
+
+def encode(before: Mapping[str, GroupTally], now: Mapping[str, GroupTally]) -> bytes:
+    """Return a message that takes a peer from `before` to `now`; both by the group's name."""
+    groups: dict[str, Any] = {}
+    for name, tally in now.items():
+        old = before.get(name, GroupTally())
+        if old == tally and name in before:
+            continue
+        groups[name] = {
+            "connected": tally.connected,
+            "shares": {
+                route: [share.digest, share.proxies, share.rejected]
+                for route, share in tally.shares.items()
+                if old.shares.get(route) != share
+            },
+            "gone": [route for route in old.shares if route not in tally.shares],
+        }
+    gone = [name for name in before if name not in now]
+    return json.dumps({"version": VERSION, "groups": groups, "gone": gone}).encode()
+
+
+def decode(message: bytes) -> dict[str, Any]:
+    """Read a message; raise TallyError if it is none of ours."""
+    try:
+        found = json.loads(message)
+        if found["version"] != VERSION:
+            raise TallyError(f"it speaks version {found['version']}, not {VERSION}")
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, TallyError):
+            raise
+        raise TallyError("it is no tally") from error
+    return dict(found)
+
+
+def take_in(known: dict[str, GroupTally], message: Mapping[str, Any]) -> dict[str, set[str] | None]:
+    """Bring what is known of a peer up to date; return what is new, as `changes` does, by group."""
+    news: dict[str, set[str] | None] = {}
+    try:
+        for name in message["gone"]:
+            if known.pop(name, None) is not None:
+                news[name] = None
+        for name, group in message["groups"].items():
+            before = known.get(name)
+            shares = dict(before.shares) if before else {}
+            for route in group["gone"]:
+                shares.pop(route, None)
+            for route, (found, proxies, rejected) in group["shares"].items():
+                shares[route] = Share(str(found), int(proxies), str(rejected))
+            known[name] = GroupTally(int(group["connected"]), shares)
+            news[name] = changes(before, known[name])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TallyError("it is no tally") from error
+    return news

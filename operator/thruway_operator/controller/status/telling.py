@@ -1,0 +1,75 @@
+"""The other end of `peers`: tells another replica what our proxies hold, as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from thruway_operator.controller.status.peers import METHOD, SERVICE
+from thruway_operator.controller.status.tally import encode
+from thruway_operator.resources.identity import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from thruway_operator.controller.status.tally import GroupTally
+    from thruway_operator.xds.server import Authenticate
+
+__all__ = ["Telling"]
+
+_HEARTBEAT: Final = 1.0
+
+
+class Telling:
+    """Serves the tally to replicas of the same namespace and ServiceAccount, and to nobody else."""
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        namespace: str,
+        service_account: str,
+        tallies: Mapping[str, GroupTally],
+    ) -> None:
+        self._authenticate = authenticate
+        self._allowed = (namespace, service_account)
+        self._tallies = tallies
+        self._changed = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something has changed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what a gRPC server serves."""
+        method: Any = grpc.unary_stream_rpc_method_handler(self._watch)
+        return grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
+
+    async def _watch(
+        self, _: bytes, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[bytes]:
+        try:
+            identity = await self._authenticate(context)
+        except PermissionError as error:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except Unavailable as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        if identity is None or (identity.namespace, identity.service_account) != self._allowed:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, "tallies are for replicas of the operator"
+            )
+        told: dict[str, GroupTally] = {}
+        while True:
+            # Both before it is sent: what changes meanwhile is told next.
+            changed, now = self._changed, dict(self._tallies)
+            if now != told or not told:
+                yield encode(told, now)
+                told = now
+            else:
+                yield b""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEARTBEAT):
+                    await changed.wait()

@@ -1,0 +1,92 @@
+"""CA bundles compared: the operator's, the webhook's, the namespace's."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import hashes
+
+from thruway_operator.controller.certificates.issuing import read_authorities
+from thruway_operator.diagnose.findings.conventions import AUTHORITY, namespace_of
+from thruway_operator.diagnose.findings.operator import serving_operators
+from thruway_operator.diagnose.findings.steps import failed, good, unchecked
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterator
+
+    from thruway_operator.diagnose.findings.facts import Answer, Facts
+    from thruway_operator.diagnose.findings.steps import Step
+
+__all__ = ["bundle_fault", "check_certificate", "decoded", "fingerprints", "published"]
+
+
+def published(facts: Facts) -> frozenset[bytes]:
+    """Return the fingerprints of the CAs that the operator says it signs with; empty: unknown."""
+    found: frozenset[bytes] = frozenset()
+    for pod in serving_operators(facts):
+        answer = facts.published.get(namespace_of(pod))
+        if answer is not None:
+            found |= fingerprints(_text(answer))
+    return found
+
+
+def fingerprints(text: str) -> frozenset[bytes]:
+    """Return the SHA-256 fingerprints of the certificates in a PEM bundle."""
+    return frozenset(item.fingerprint(hashes.SHA256()) for item in read_authorities(text))
+
+
+def decoded(bundle: str) -> str:
+    """Return a caBundle, which is base64, as PEM; "" if it is neither."""
+    try:
+        return base64.b64decode(bundle, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def bundle_fault(text: str, now: dt.datetime) -> str:
+    """Return what is wrong with a PEM bundle in itself; "" if nothing is."""
+    found = read_authorities(text)
+    if not found:
+        return "holds no certificate that can be read"
+    last = max(item.not_valid_after_utc for item in found)
+    if last <= now:
+        return f"has expired, on {last.date()}"
+    return ""
+
+
+def check_certificate(facts: Facts) -> Iterator[Step]:
+    """Yield whether proxies of the namespace are given the CA that the operator is checked with."""
+    name, where = "certificate", f"ConfigMap {AUTHORITY} in namespace {facts.namespace}"
+    if not (facts.authority.there or facts.authority.absent):
+        yield unchecked(name, facts.authority.reason)
+        return
+    if facts.authority.absent:
+        yield failed(
+            name,
+            f"{where} is not there, so no sidecar can check the operator's certificate",
+            "the operator makes it in each namespace with a route or the label "
+            "thruway.dev/inject=enabled: see its log for the right that it lacks",
+        )
+        return
+    text = _text(facts.authority)
+    fault = bundle_fault(text, facts.now)
+    delete = f"kubectl -n {facts.namespace} delete configmap {AUTHORITY}"
+    again = f"delete it, and the operator writes it anew: {delete}"
+    if fault:
+        yield failed(name, f"ca.crt of {where} {fault}", again)
+        return
+    signing = published(facts)
+    if signing and signing != fingerprints(text):
+        yield failed(
+            name, f"ca.crt of {where} is not the CA that the operator signs with now", again
+        )
+        return
+    more = "" if signing else "; the operator's own could not be compared"
+    yield good(name, f"{where} holds the operator's CA{more}")
+
+
+def _text(answer: Answer) -> str:
+    return str(((answer.value or {}).get("data") or {}).get("ca.crt", ""))

@@ -1,0 +1,101 @@
+"""Where the application's SDK is told to call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from thruway_operator.diagnose.findings.calling import is_below, told
+from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, name_of, restart
+from thruway_operator.diagnose.findings.steps import failed, good, unchecked
+from thruway_operator.sidecar.decide.names import BASE_URL, INJECTED
+from thruway_operator.sidecar.decide.options import unknown_annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_operator.diagnose.findings.facts import Facts, Object
+    from thruway_operator.diagnose.findings.steps import Step
+
+__all__ = ["check_environment"]
+
+_NAME: Final = "environment"
+_HOSTS: Final = ("127.0.0.1", "localhost")
+
+
+def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
+    """Yield whether OPENAI_BASE_URL of the pod's containers leads to its sidecar."""
+    name = name_of(pod)
+    unknown = unknown_annotations(annotations_of(pod))
+    if unknown:  # of a Deployment's pods nobody saw the injector's warning
+        message = f"annotation {unknown[0]} of pod {name} is not known and does nothing"
+        yield failed(_NAME, message, "correct it in the pod's template")
+        return
+    entries = told(pod)
+    left_alone = annotations_of(pod).get("thruway.dev/env") == "false"
+    if not entries:
+        yield _untold(facts, pod, left_alone=left_alone)
+        return
+    for container, entry in entries.items():
+        value = entry.get("value")
+        if value is None or "$(" in value:
+            message = f"{BASE_URL} of container {container} of pod {name} comes from elsewhere"
+            yield unchecked(_NAME, message)
+            continue
+        wrong = _wrong(facts, pod, value)
+        if wrong:
+            message = f"{BASE_URL} of container {container} of pod {name} {wrong}"
+            yield failed(_NAME, message, _remedy(facts, pod, value))
+            return
+        yield good(_NAME, f"{BASE_URL} of container {container} of pod {name} leads to the sidecar")
+
+
+def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
+    message = f"no container of pod {name_of(pod)} has {BASE_URL}"
+    if left_alone:
+        return unchecked(_NAME, f'{message}, as thruway.dev/env: "false" says')
+    remedy = f"{restart(pod)}, or set it to {_right(facts, pod)}"
+    return failed(_NAME, f"{message}, so an SDK calls its API directly", remedy)
+
+
+def _remedy(facts: Facts, pod: Object, value: str) -> str:
+    """The injector's own value was right when the pod was made: then the route has changed."""
+    injectors = f"http://{_HOSTS[0]}:{_port(pod)}/"
+    if INJECTED in annotations_of(pod) and value.startswith(injectors):
+        return (
+            f"{restart(pod)}, or put the route's path back; if the pod's template itself sets it, "
+            "take it out there first"
+        )
+    return f"take it out of the pod's template, or set it to {_right(facts, pod)}"
+
+
+def _right(facts: Facts, pod: Object) -> str:
+    named = annotations_of(pod).get(ROUTE)
+    routes = facts.routes.items
+    chosen = next((item for item in routes if named in {None, name_of(item)}), None)
+    path = chosen["spec"]["path"] if chosen else "/…"
+    return f"http://127.0.0.1:{_port(pod)}{path}/v1"
+
+
+def _port(pod: Object) -> str:
+    return annotations_of(pod).get("thruway.dev/port", "4000")
+
+
+def _wrong(facts: Facts, pod: Object, value: str) -> str:
+    """Return what is wrong with a base URL; "" if nothing is."""
+    try:
+        url = urlsplit(value)
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+    except ValueError:
+        return "is no URL"
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        return "is no URL"
+    if url.hostname not in _HOSTS:
+        return f"leads to {url.hostname}, past the sidecar"
+    if url.scheme != "http":
+        return "begins with https://, but the sidecar speaks plain HTTP within the pod"
+    if str(port) != _port(pod):
+        return f"leads to port {port}, but the sidecar listens on {_port(pod)}"
+    if not any(is_below(url, route["spec"]["path"]) for route in facts.routes.items):
+        return f"leads to the path {url.path or '/'}, which is no route's"
+    return ""

@@ -1,0 +1,147 @@
+"""The namespace's routes, what the operator says of them, and the Secrets that they name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from thruway_operator.diagnose.findings.calling import routes_concerned
+from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, examined, name_of
+from thruway_operator.diagnose.findings.steps import failed, good, unchecked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_operator.diagnose.findings.facts import Facts, Object
+    from thruway_operator.diagnose.findings.states import Trouble
+    from thruway_operator.diagnose.findings.steps import Step
+
+__all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs"]
+
+KeyRef = tuple[str, str]
+"""A Secret's name, and a key of it."""
+
+_LOG: Final = "see the operator's log"
+_REFUSED: Final = "undo the last change of the route; what worked before it is served on"
+_LATER: Final = ("NoProxies", "Pending")
+"""Reasons of Programmed that lie in the pods, which come later."""
+
+
+def check_routes(facts: Facts) -> Iterator[Step]:
+    """Yield for each route whether the operator takes it."""
+    routes = {name_of(item): item for item in facts.routes.items}
+    if not routes:
+        yield failed(
+            "route",
+            f"there is no PassthroughRoute in namespace {facts.namespace}",
+            f"apply one: kubectl -n {facts.namespace} apply -f examples/sidecar/route.yaml",
+        )
+        return
+    for pod in examined(facts):
+        named = annotations_of(pod).get(ROUTE)
+        if named and named not in routes:
+            message = (
+                f"annotation {ROUTE} of pod {name_of(pod)} names PassthroughRoute {named}, which "
+                f"is not in namespace {facts.namespace}"
+            )
+            yield failed("route", message, f"create it, or name one of {', '.join(sorted(routes))}")
+            return
+    steps = [_check(route) for route in routes_concerned(facts)]
+    if not steps:
+        yield unchecked("route", f"pod {facts.pod} calls none of namespace {facts.namespace}")
+        return
+    *before, last = steps
+    yield from before
+    yield replace(last, message=f"{last.message}{_remark(facts)}") if last.state == "ok" else last
+
+
+def _remark(facts: Facts) -> str:
+    """Return what else is wrong in the namespace, but does not matter to the pod."""
+    concerned = {name_of(route) for route in routes_concerned(facts)}
+    others = [route for route in facts.routes.items if name_of(route) not in concerned]
+    ill = [name_of(route) for route in others if _check(route).state != "ok"]
+    return f"; not well, but not called by pod {facts.pod}: {', '.join(ill)}" if ill else ""
+
+
+def _check(route: Object) -> Step:
+    name, status = name_of(route), route.get("status") or {}
+    generation = route["metadata"].get("generation", 0)
+    if not status.get("conditions"):
+        message = f"no operator has looked at PassthroughRoute {name} yet"
+        return failed("route", message, f"if it stays so, {_LOG}")
+    for kind in ("Accepted", "ResolvedRefs", "Programmed"):
+        found = condition(route, kind)
+        reason = str(found.get("reason", "Unknown"))
+        later = kind == "Programmed" and reason in _LATER
+        if found.get("status") != "True" and not later:
+            said, remedy = _split(reason, str(found.get("message", "")).rstrip(". "))
+            message = f"PassthroughRoute {name} has {kind}={found.get('status')} ({reason}): {said}"
+            return failed("route", message, remedy)
+    if status.get("observedGeneration") != generation:
+        message = f"the operator has not looked at the newest change of PassthroughRoute {name} yet"
+        return failed("route", message, f"if it stays so, {_LOG}")
+    return good("route", f"PassthroughRoute {name} is accepted, and what it refers to is there")
+
+
+def _split(reason: str, said: str) -> Trouble:
+    """Return what is wrong and what to do, which most of the operator's messages say themselves."""
+    if reason == "Rejected":  # in Envoy's own words
+        return said, _REFUSED
+    what, _, remedy = said.partition(": ")
+    if remedy and " " in what:  # else it is the name of a field
+        return what, remedy
+    return said, "correct the field that it names"
+
+
+def condition(route: Object, kind: str) -> dict[str, Any]:
+    """Return a condition of a route; empty if it has none."""
+    conditions = (route.get("status") or {}).get("conditions") or ()
+    return next((item for item in conditions if item.get("type") == kind), {})
+
+
+def key_refs(route: Object) -> list[KeyRef]:
+    """Return the keys of Secrets whose values are credentials of a route."""
+    spec = route.get("spec") or {}
+    ways = (spec, *(spec.get("overrides") or ()))
+    refs = [(way.get("credential") or {}).get("secretKeyRef") for way in ways]
+    refs += [((way.get("upstream") or {}).get("proxy") or {}).get("secretKeyRef") for way in ways]
+    return list(dict.fromkeys((str(ref["name"]), str(ref["key"])) for ref in refs if ref))
+
+
+def check_secrets(facts: Facts) -> Iterator[Step]:
+    """Yield for each key that a route names whether it is there, without its value."""
+    seen: set[KeyRef] = set()
+    for route in routes_concerned(facts):
+        for ref in key_refs(route):
+            if ref not in seen:
+                seen.add(ref)
+                yield _secret(facts, name_of(route), ref)
+
+
+def _secret(facts: Facts, route: str, ref: KeyRef) -> Step:
+    secret, key = ref
+    answer = facts.secrets.get(secret)
+    if answer is None or not (answer.there or answer.absent):
+        why = answer.reason if answer else "it was not asked for"
+        return unchecked("secret", f"{why}; the operator says that it is there")
+    name = f"Secret {secret} of route {route}"
+    create = f"kubectl -n {facts.namespace} create secret generic {secret} --from-literal={key}=…"
+    if answer.absent:
+        return failed("secret", f"{name} is not in namespace {facts.namespace}", create)
+    shape = answer.value.get(key)
+    where = f"key {key} of {name}"
+    if shape is None:
+        keys = ", ".join(sorted(answer.value)) or "none"
+        return failed("secret", f"{where} is not there; its keys: {keys}", "add it")
+    if shape == "empty":
+        return failed("secret", f"{where} is empty", "put the credential in it")
+    if shape == "broken":
+        message = f"{where} holds what no header can carry, such as a line break in the middle"
+        return failed("secret", message, "store the bare credential")
+    if shape == "padded":
+        return good(
+            "secret",
+            f"{where} has white space around its value, such as a newline at the end, which is "
+            "left out: better store the bare key (with `echo -n`)",
+        )
+    return good("secret", f"{where} is there")

@@ -1,0 +1,29 @@
+"""The values of a Secret, reduced to what can be said of them without them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thruway_operator.resources.secret import SecretValue
+
+__all__ = ["Shape", "shapes"]
+
+Shape = Literal["good", "padded", "empty", "broken"]
+"""`padded`: white space around it, which is left out. `broken`: no header can carry it."""
+
+
+def shapes(values: Mapping[str, SecretValue]) -> dict[str, Shape]:
+    """Return the shape of each entry."""
+    return {key: _shape(value.reveal()) for key, value in values.items()}
+
+
+def _shape(value: str) -> Shape:
+    bare = value.strip()
+    if not bare:
+        return "empty"
+    if not bare.isprintable():
+        return "broken"
+    return "good" if bare == value else "padded"

@@ -1,0 +1,4 @@
+"""check, translate, explain and inject: from files, without a network.
+
+Contract: "layers of diagnosis".
+"""

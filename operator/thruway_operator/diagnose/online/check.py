@@ -1,0 +1,205 @@
+"""`thruway check --cluster`: what would happen if the routes were applied. Nothing is written.
+
+The API server is asked by a dry run, with the caller's own rights. What only the operator's
+translation sees is found by that same translation, over the routes that are there and these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from thruway_operator.diagnose.findings.finding import Finding
+from thruway_operator.diagnose.offline.oddities import missing_of
+from thruway_operator.kube import ApiError, KubeClient, KubeError
+from thruway_operator.sources.kubernetes.hints import GROUP, PLURAL, VERSION
+from thruway_operator.sources.kubernetes.objects import config_map_texts, read_route, secret_values
+from thruway_operator.translate import Resources
+from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy, references
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thruway_operator.api.route import PassthroughRoute
+    from thruway_operator.diagnose.offline.loading import Input
+    from thruway_operator.kube import Access
+
+__all__ = ["ClusterError", "check_in_cluster"]
+
+# After any creationTimestamp: what is not there yet loses against what is.
+_NOT_YET = "9999"
+
+
+class ClusterError(Exception):
+    """The cluster cannot be asked at all; the message is a sentence."""
+
+
+def check_in_cluster(given: Input, access: Access) -> list[Finding]:
+    """Return what the API server and the operator would have against these routes.
+
+    Raises:
+        ClusterError: the API server cannot be reached, or has no CRD of ours.
+    """
+    return asyncio.run(_check(given, access))
+
+
+async def _check(given: Input, access: Access) -> list[Finding]:
+    async with KubeClient(access) as client:
+        look = _Look(given, client, access.namespace)
+        try:
+            return await look.run()
+        except ApiError as error:
+            if error.status == 404:
+                raise ClusterError(
+                    f"the cluster does not know {PLURAL}.{GROUP}: install Thruway there first"
+                ) from error
+            raise ClusterError(f"the cluster cannot be asked: {error}") from error
+        except KubeError as error:
+            raise ClusterError(f"{error}: check the kubeconfig and the network") from error
+
+
+class _Look:
+    def __init__(self, given: Input, client: KubeClient, namespace: str) -> None:
+        self._given = given
+        self._client = client
+        self._namespace = namespace
+        self._findings: list[Finding] = []
+
+    async def run(self) -> list[Finding]:
+        listed = await self._client.get(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
+        there = {
+            (item["metadata"]["namespace"], item["metadata"]["name"]): read_route(item)
+            for item in listed.get("items") or ()
+        }
+        for route in self._given.given.routes:
+            await self._dry_run(route)
+        routes = {key: found.route for key, found in there.items() if found.route is not None}
+        own: dict[str, str] = {}
+        for route in self._given.given.routes:
+            key = (self._namespace_of(route), route.name)
+            before = there.get(key)
+            created = before.created if before else _NOT_YET
+            routes[key] = route.model_copy(update={"namespace": key[0], "created": created})
+            own["/".join(key)] = route.id
+        await self._translate(routes, own)
+        return self._findings
+
+    async def _translate(
+        self, routes: Mapping[tuple[str, str], PassthroughRoute], own: Mapping[str, str]
+    ) -> None:
+        resources = await self._resources(routes, own)
+        # Which namespaces the gateway takes is known to the operator alone.
+        everywhere = frozenset(namespace for namespace, _ in routes)
+        policy = GatewayPolicy(everywhere, allow_private=True)
+        translation = ClusterTranslator().translate(resources, policy)
+        for route in resources.routes:
+            if route.id not in own:
+                continue
+            accepted = translation.verdicts[route.id].accepted
+            if accepted.reason == "Conflicted":  # all else was found without the cluster, too
+                self._add("error", own[route.id], "spec.path", accepted.message)
+            for field, message in missing_of(route, resources):
+                self._add("warning", own[route.id], field, message)
+
+    async def _resources(
+        self, routes: Mapping[tuple[str, str], PassthroughRoute], own: Mapping[str, str]
+    ) -> Resources:
+        secrets = self._moved(self._given.given.secrets)
+        config_maps = self._moved(self._given.given.config_maps)
+        for route in routes.values():
+            if route.id not in own:
+                continue
+            named = references(route)
+            for key in sorted(named.secrets - secrets.keys()):
+                found = await self._object(own[route.id], "secrets", "Secret", key)
+                if found is not None:
+                    secrets[key] = secret_values(found)
+            for key in sorted(named.config_maps - config_maps.keys()):
+                found = await self._object(own[route.id], "configmaps", "ConfigMap", key)
+                if found is not None:
+                    config_maps[key] = config_map_texts(found)
+        return replace(Resources(tuple(routes.values())), secrets=secrets, config_maps=config_maps)
+
+    async def _object(
+        self, route: str, plural: str, kind: str, key: tuple[str, str]
+    ) -> dict[str, Any] | None:
+        namespace, name = key
+        try:
+            return await self._client.get(f"/api/v1/namespaces/{namespace}/{plural}/{name}")
+        except ApiError as error:
+            if error.status == 403:
+                message = (
+                    f"you may not read {kind} {name} in namespace {namespace}, so whether it is "
+                    "right is not known; ask who may"
+                )
+                self._add("warning", route, "spec", message)
+            elif error.status != 404:
+                raise
+        return None
+
+    def _moved(self, objects: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
+        """Put what has no namespace in the files into the context's."""
+        return {
+            (self._namespace if namespace == "default" else namespace, name): value
+            for (namespace, name), value in objects.items()
+        }
+
+    def _namespace_of(self, route: PassthroughRoute) -> str:
+        """Return where kubectl would put it: `default` stands for none in the files."""
+        return self._namespace if route.namespace == "default" else route.namespace
+
+    async def _dry_run(self, route: PassthroughRoute) -> None:
+        namespace = self._namespace_of(route)
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{route.name}"
+        params = {
+            "dryRun": "All",
+            "fieldManager": "thruway-check",
+            "fieldValidation": "Strict",
+            "force": "true",
+        }
+        try:
+            await self._client.request(
+                "PATCH",
+                path,
+                params=params,
+                body=self._written(route),
+                content_type="application/apply-patch+yaml",
+            )
+        except ApiError as error:
+            self._refused(route, namespace, error)
+
+    def _refused(self, route: PassthroughRoute, namespace: str, error: ApiError) -> None:
+        if error.status == 403:
+            message = (
+                f"you may not apply PassthroughRoutes in namespace {namespace}: ask for the role "
+                "edit there"
+            )
+            self._add("error", route.id, "metadata.namespace", message)
+            return
+        if error.status == 404:
+            message = f"namespace {namespace} is not there: create it, or name another"
+            self._add("error", route.id, "metadata.namespace", message)
+            return
+        causes = error.details.get("causes") or ()
+        for cause in causes:
+            field = str(cause.get("field", "")).removeprefix("<nil>")
+            # "Invalid value: …:" repeats the value, which may be a key in the wrong place.
+            message = str(cause.get("message", "")).rpartition('": ')[2]
+            message = message.removeprefix("Invalid value: ")
+            self._add("error", route.id, field, f"is refused by the API server: {message}")
+        if not causes:
+            self._add("error", route.id, "spec", f"is refused by the API server: {error}")
+
+    def _written(self, route: PassthroughRoute) -> dict[str, Any]:
+        spec = route.spec.model_dump(by_alias=True, exclude_unset=True, mode="json")
+        return {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "PassthroughRoute",
+            "metadata": {"name": route.name, "namespace": self._namespace_of(route)},
+            "spec": spec,
+        }
+
+    def _add(self, severity: Any, route: str, field: str, message: str) -> None:  # noqa: ANN401
+        file, line = self._given.place(route, field)
+        self._findings.append(Finding(severity, file, line, field, message, route))

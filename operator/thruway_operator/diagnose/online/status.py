@@ -1,0 +1,192 @@
+"""`thruway status`: every route of a cluster, and what became of it, as the API server has it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thruway_operator.diagnose.findings.finding import conceal
+from thruway_operator.diagnose.online.running import Running, read_running
+from thruway_operator.kube import ApiError, KubeClient, KubeError
+from thruway_operator.sources.kubernetes.hints import GROUP, PLURAL, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from thruway_operator.kube import Access
+
+__all__ = ["RouteState", "States", "StatesError", "read_states", "table"]
+
+_TITLES = ("NAMESPACE", "NAME", "PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PROGRAMMED", "PROXIES")
+
+
+class StatesError(Exception):
+    """The cluster cannot be asked; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """One route."""
+
+    namespace: str
+    name: str
+    path: str
+    upstream: str
+    url: str
+    generation: int
+    observed: int
+    conditions: Mapping[str, Mapping[str, Any]]
+    connected: int
+    programmed: int
+
+    @property
+    def good(self) -> bool:
+        """Whether every proxy serves what its author wrote last."""
+        current = self.observed == self.generation
+        whole = {self._status("Programmed"), self._status("ResolvedRefs")} == {"True"}
+        return current and whole
+
+    @property
+    def complaint(self) -> str:
+        """The first condition that is not as it should be, with reason and message."""
+        if not self.conditions:
+            return "Waiting: no operator has looked at it yet: is one running?"
+        for kind in ("Accepted", "ResolvedRefs", "Programmed"):
+            found = self.conditions.get(kind, {})
+            if found.get("status") != "True":
+                return f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
+        if self.observed != self.generation:
+            return "Waiting: the operator has not looked at its newest generation yet"
+        return ""
+
+    def row(self) -> tuple[str, ...]:
+        """Return the cells of the table."""
+        return (
+            self.namespace,
+            self.name,
+            self.path,
+            self.upstream or "-",
+            *(self._status(kind) for kind in ("Accepted", "ResolvedRefs", "Programmed")),
+            f"{self.programmed}/{self.connected}",
+        )
+
+    def data(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "namespace": self.namespace,
+            "name": self.name,
+            "path": self.path,
+            "upstream": self.upstream or None,
+            "url": self.url or None,
+            "good": self.good,
+            "problem": conceal(self.complaint) or None,
+            "conditions": {
+                kind: {"status": found.get("status"), "reason": found.get("reason")}
+                for kind, found in self.conditions.items()
+            },
+            "proxies": {"connected": self.connected, "programmed": self.programmed},
+        }
+
+    def _status(self, kind: str) -> str:
+        return str(self.conditions.get(kind, {}).get("status", "Unknown"))
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """All routes that were asked for, by namespace and name, and whether an operator runs."""
+
+    routes: Sequence[RouteState]
+    operator: Running
+
+    @property
+    def good(self) -> bool:
+        """Whether every route is, and what is said of them is of now."""
+        return self.operator.value is not False and all(route.good for route in self.routes)
+
+    @property
+    def warning(self) -> str:
+        """A sentence if no operator runs, so that nobody keeps the routes' status; or ""."""
+        if self.operator.value is not False:
+            return ""
+        last = ": this is what it last said" if self.routes else ""
+        return f"No operator is running ({self.operator.why}){last}."
+
+    def data(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        routes = [route.data() for route in self.routes]
+        return {"version": 1, "operator": self.operator.data(), "routes": routes}
+
+
+def read_states(access: Access, namespace: str | None) -> States:
+    """Return the routes of a namespace, or of all.
+
+    Raises:
+        StatesError: the API server cannot be reached, knows no PassthroughRoute, or refuses.
+    """
+    return asyncio.run(_read(access, namespace))
+
+
+async def _read(access: Access, namespace: str | None) -> States:
+    scope = f"/namespaces/{namespace}" if namespace else ""
+    path = f"/apis/{GROUP}/{VERSION}{scope}/{PLURAL}"
+    async with KubeClient(access) as client:
+        try:
+            listed = await client.get(path)
+            if namespace and not listed.get("items"):
+                await _check_namespace(client, namespace)
+            operator = await read_running(client)
+        except ApiError as error:
+            if error.status == 404:
+                raise StatesError(
+                    f"the cluster does not know {PLURAL}.{GROUP}: install Thruway there first"
+                ) from error
+            where = f"namespace {namespace}" if namespace else "all namespaces: name one by -n"
+            if error.status == 403:
+                raise StatesError(f"you may not list PassthroughRoutes in {where}") from error
+            raise StatesError(str(error)) from error
+        except KubeError as error:
+            raise StatesError(f"{error}: check the kubeconfig and the network") from error
+    found = [_state(item) for item in listed.get("items") or ()]
+    return States(sorted(found, key=lambda state: (state.namespace, state.name)), operator)
+
+
+async def _check_namespace(client: KubeClient, name: str) -> None:
+    """Raise StatesError if there is no such namespace; whoever may not see it is not told."""
+    try:
+        await client.get(f"/api/v1/namespaces/{name}")
+    except ApiError as error:
+        if error.status == 404:
+            raise StatesError(f"there is no namespace {name}: name one by -n") from error
+
+
+def _state(item: Mapping[str, Any]) -> RouteState:
+    metadata, status = item["metadata"], item.get("status") or {}
+    proxies = status.get("proxies") or {}
+    return RouteState(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        path=str((item.get("spec") or {}).get("path", "")),
+        upstream=str(status.get("upstream", "")),
+        url=str(status.get("url", "")),
+        generation=int(metadata.get("generation", 0)),
+        observed=int(status.get("observedGeneration", 0)),
+        conditions={found["type"]: found for found in status.get("conditions") or ()},
+        connected=int(proxies.get("connected", 0)),
+        programmed=int(proxies.get("programmed", 0)),
+    )
+
+
+def table(states: Sequence[RouteState]) -> Iterable[str]:
+    """Yield the lines of the table, then a sentence for each route that is not good."""
+    # Nothing here is a user's free text: the API server has checked names, paths and URLs.
+    rows = [_TITLES, *(state.row() for state in states)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+    bad = [state for state in states if not state.good]
+    if bad:
+        yield ""
+    for state in bad:
+        yield conceal(f"{state.namespace}/{state.name}: {state.complaint}")

@@ -1,0 +1,128 @@
+"""The parent's side of the guard: start it, and tell it what must not outlive `thruway up`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from thruway_operator.laptop.process import guardian
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Guard", "GuardError"]
+
+# More than the guard itself gives the processes it ends; seconds.
+_CLOSE_WAIT = 10.0
+
+
+class GuardError(Exception):
+    """The guard could not be started or cannot be told what it must be told."""
+
+
+class Guard:
+    """The parent's side: starts the guard process and tells it what to watch.
+
+    A guard that was killed is started anew at the next call, and told everything again. Not for
+    use from several threads. Every call may raise `GuardError`.
+    """
+
+    def __init__(self) -> None:
+        self._processes: dict[int, str] = {}
+        self._folders: list[str] = []
+        self._pipe: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    @property
+    def pid(self) -> int | None:
+        """The guard's process id; None once closed."""
+        return self._process.pid if self._process else None
+
+    def add(self, pid: int) -> bool:
+        """Watch the process group that `pid` leads; False if there is no such process any more."""
+        token = guardian.start_token(pid)
+        if token is None:
+            return False
+        self._processes[pid] = token
+        self._tell(f"+{pid} {token}")
+        return True
+
+    def discard(self, pid: int) -> None:
+        """Watch this group no longer; nothing to do once closed."""
+        if self._processes.pop(pid, None) is not None and self._pipe is not None:
+            self._tell(f"-{pid}")
+
+    def remove_later(self, folder: str) -> None:
+        """Remove this folder (absolute path, without a line break) when the parent is gone."""
+        if not folder.startswith("/") or "\n" in folder:
+            raise GuardError(f"The guard takes absolute paths without line breaks, not {folder!r}.")
+        self._folders.append(folder)
+        self._tell(f"rm {folder}")
+
+    def keep(self, folder: str) -> None:
+        """Leave this folder alone again; nothing to do once closed."""
+        if folder in self._folders and self._pipe is not None:
+            self._folders.remove(folder)
+            self._tell(f"keep {folder}")
+
+    def close(self) -> None:
+        """Let the guard finish: it ends what is still registered, and then itself."""
+        pipe, process, self._pipe, self._process = self._pipe, self._process, None, None
+        if pipe is not None:
+            os.close(pipe)
+        if process is None:
+            return
+        try:
+            process.wait(_CLOSE_WAIT)
+        except subprocess.TimeoutExpired:  # stopped, perhaps
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)  # a stopped guard must not stop the parent
+        try:
+            # Its own session and no terminal streams: Ctrl-C passes it by, and a pipe behind
+            # `thruway up | …` ends with `thruway up`.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid())],
+                stdin=read_end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(write_end)
+            raise GuardError(f"The guard process did not start: {error.strerror}.") from error
+        finally:
+            os.close(read_end)
+        self._pipe = write_end
+
+    def _tell(self, line: str) -> None:
+        if self._pipe is None:
+            raise GuardError("The guard is closed.")
+        try:
+            os.write(self._pipe, os.fsencode(line) + b"\n")
+        except BrokenPipeError:
+            self._revive()
+        except BlockingIOError as error:
+            raise GuardError("The guard process does not read; is it stopped?") from error
+
+    def _revive(self) -> None:
+        self.close()
+        self._start()
+        for pid, token in self._processes.items():
+            self._tell(f"+{pid} {token}")
+        for folder in self._folders:
+            self._tell(f"rm {folder}")

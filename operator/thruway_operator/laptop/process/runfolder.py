@@ -1,0 +1,102 @@
+"""The private folder of one run: sockets and bootstraps, for no other user, never left behind.
+
+Removed at the end of the `with`; by the guard if this process is killed; and if the guard is killed
+as well, by the next run, which finds the folder's lock free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from thruway_operator.laptop.process.guard import Guard
+
+__all__ = ["RunFolderError", "run_folder", "socket_path_limit"]
+
+_PREFIX = "thruway-"
+_LOCK = "lock"
+_RANDOM = 8  # characters that tempfile appends to the prefix
+
+
+class RunFolderError(Exception):
+    """The run's private folder cannot be made."""
+
+
+def socket_path_limit(platform: str = sys.platform) -> int:
+    """The longest path of a Unix socket in bytes: sun_path without its final NUL (unix(7))."""
+    return 107 if platform.startswith("linux") else 103
+
+
+def _base(temporary: str, longest_name: int, limit: int) -> str:
+    """The folder to make run folders in: `temporary`, or /tmp when its sockets would not fit."""
+    needed = len(os.fsencode(temporary)) + 1 + len(_PREFIX) + _RANDOM + 1 + longest_name
+    return "/tmp" if needed > limit or "\n" in temporary else temporary  # noqa: S108 (mkdtemp is safe in it)
+
+
+def _take_lock(folder: Path) -> int:
+    """Lock the folder for as long as this process lives; the lock appears only once it is held."""
+    fresh = folder / (_LOCK + ".new")
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    fresh.rename(folder / _LOCK)
+    return descriptor
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether this folder is ours by owner and its run is over: nobody holds the lock."""
+    try:
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            return False
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _sweep(base: str) -> None:
+    with contextlib.suppress(OSError):
+        for folder in Path(base).glob(_PREFIX + "*"):
+            if _abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def run_folder(guard: Guard | None = None, *, longest_name: int = 32) -> Iterator[Path]:
+    """A fresh folder (mode 0700) in which a name of `longest_name` bytes can be a Unix socket.
+
+    Made in $TMPDIR, or in /tmp when that is too long a path; removed at the end. `guard` removes it
+    if this process does not come to it. Raises RunFolderError.
+    """
+    base = _base(tempfile.gettempdir(), longest_name, socket_path_limit())
+    _sweep(base)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    except OSError as error:
+        raise RunFolderError(f"No folder can be made in {base}: {error.strerror}.") from error
+    if guard is not None:
+        guard.remove_later(str(folder))
+    lock = None
+    try:
+        lock = _take_lock(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if guard is not None:
+            guard.keep(str(folder))
+        if lock is not None:
+            os.close(lock)

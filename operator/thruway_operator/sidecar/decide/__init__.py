@@ -1,0 +1,24 @@
+"""A pure function from a pod, and what is known about its namespace, to the pod with its sidecar.
+
+`injector` decides (opted in or out, refused), `options` reads the pod's annotations, `containers`
+says what is added, `environment` which variables applications get, and `routes` for which route.
+The webhook and `thruway inject` both call it.
+Contracts: "layers of the sidecar", "pure packages do no I/O".
+"""
+
+from thruway_operator.sidecar.decide.injector import Injected, Namespace, Refused, Skipped, inject
+from thruway_operator.sidecar.decide.routes import RouteFacts, facts_of
+from thruway_operator.sidecar.decide.settings import Images, InjectorError, Settings
+
+__all__ = [
+    "Images",
+    "Injected",
+    "InjectorError",
+    "Namespace",
+    "Refused",
+    "RouteFacts",
+    "Settings",
+    "Skipped",
+    "facts_of",
+    "inject",
+]

@@ -1,0 +1,104 @@
+"""What is known of each namespace: its labels, and its routes.
+
+Written by the operator's event loop and read by the webhook's thread: whatever is read is replaced
+as a whole, never changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from thruway_operator.kube.reflector import Reflector
+from thruway_operator.sidecar.decide import Namespace, RouteFacts, facts_of
+from thruway_operator.sidecar.decide.names import LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from thruway_operator.api.route import PassthroughRoute
+    from thruway_operator.kube import KubeClient
+
+__all__ = ["Directory"]
+
+_LABELS: Final = (LABEL, "istio-injection", "istio.io/rev")
+
+
+class Directory:
+    """Of the whole cluster, or of the namespaces that are watched, whose labels nobody may read.
+
+    `on_change` is called when the set of namespaces that `wanted` returns may have changed.
+    """
+
+    def __init__(
+        self, client: KubeClient, watched: Sequence[str], on_change: Callable[[], None]
+    ) -> None:
+        self._watched = frozenset(watched)
+        self._on_change = on_change
+        self._routes: dict[str, dict[str, RouteFacts]] = {}
+        self._labels: Reflector[dict[str, str]] | None = None
+        if not watched:
+            self._labels = Reflector(
+                client,
+                "/api/v1/namespaces",
+                lambda _, item: _labels(item),
+                lambda _: on_change(),
+                metadata_only=True,
+            )
+
+    async def run(self) -> None:
+        """Keep up with the namespaces, for ever."""
+        if self._labels is None:
+            await asyncio.Event().wait()
+        else:
+            await self._labels.run()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps it from keeping up, in a sentence."""
+        return self._labels.problem if self._labels else None
+
+    def route_changed(self, key: tuple[str, str], route: PassthroughRoute | None) -> None:
+        """Take in a route, or that there is none of this namespace and name."""
+        namespace, name = key
+        before = self._routes.get(namespace, {})
+        after = {other: facts for other, facts in before.items() if other != name}
+        if route is not None:
+            after[name] = facts_of(route)
+        if after:
+            self._routes[namespace] = after
+        else:
+            self._routes.pop(namespace, None)
+        if bool(before) != bool(after):
+            self._on_change()
+
+    def namespace(self, name: str) -> Namespace:
+        """Return what the injector has to know of a namespace."""
+        labels = self._labels.items.get(("", name), {}) if self._labels else {}
+        return Namespace(name, labels)
+
+    def routes(self, namespace: str) -> tuple[RouteFacts, ...]:
+        """Return the namespace's routes."""
+        return tuple(self._routes.get(namespace, {}).values())
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The namespaces whose pods may have a sidecar that needs the operator's CA."""
+        if self._labels is None:
+            return self._watched
+        labelled = (
+            name
+            for (_, name), labels in self._labels.items.items()
+            if labels.get(LABEL) == "enabled"
+        )
+        # One that is gone, or about to, is no place to write to.
+        there = {name for _, name in self._labels.items}
+        return frozenset(labelled) | (there & self._routes.keys())
+
+
+def _labels(item: Mapping[str, Any]) -> dict[str, str] | None:
+    metadata = item["metadata"]
+    if metadata.get("deletionTimestamp"):
+        return None
+    labels = metadata.get("labels") or {}
+    return {name: labels[name] for name in _LABELS if name in labels}

@@ -1,0 +1,114 @@
+"""The documents of several files as one whole, and what they dispute about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from thruway_operator.resources.model import ObjectKey, Resources
+from thruway_operator.sources.files.documents import SourceProblem
+from thruway_operator.sources.files.manifests import Manifests, Origin, Placed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from thruway_operator.resources.secret import SecretValue
+
+__all__ = ["Objection", "Reading", "merged"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the files say now, with the last good state of those that are broken."""
+
+    resources: Resources
+    problems: list[SourceProblem]
+    warnings: list[SourceProblem]
+    routes: dict[str, Placed] = field(repr=False)
+    """Where each route was read, by its id."""
+    origins: dict[tuple[str, ObjectKey], Origin] = field(repr=False, default_factory=dict)
+    """Where each Secret and ConfigMap was read, by its kind and key."""
+    barren: list[SourceProblem] = field(default_factory=list)
+    """If there is no route at all: why not, for each path that was given."""
+    served: frozenset[str] = frozenset()
+    """The files of which something, if only an earlier state, is in `resources`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Something that does not go, and for each file that could give way how it is told there."""
+
+    files: tuple[tuple[Path, SourceProblem], ...]
+    """The first is to blame, unless only another one has changed."""
+    refused: bool = False
+    """Whether it is a route that translation refuses."""
+
+    @property
+    def problem(self) -> SourceProblem:
+        """How it is told if nobody gives way."""
+        return self.files[0][1]
+
+
+def merged(
+    files: Mapping[Path, Manifests], environment: Mapping[str, SecretValue] | None
+) -> tuple[Reading, list[Objection]]:
+    """Return the whole, in the order of the files; of what stands in two, the first counts."""
+    whole = Manifests()
+    routes: dict[str, tuple[Path, Placed]] = {}
+    owners: dict[tuple[str, ObjectKey], Path] = {}
+    objections: list[Objection] = []
+    for file, manifests in files.items():
+        whole.warnings += manifests.warnings
+        whole.origins = manifests.origins | whole.origins
+        for placed in manifests.routes:
+            name = f"{placed.namespace}/{placed.name}"
+            if name in routes:
+                objections.append(_route_twice(name, (file, placed), routes[name]))
+            else:
+                routes[name] = file, placed
+        objections += _merge("Secret", file, owners, whole.secrets, manifests.secrets)
+        objections += _merge("ConfigMap", file, owners, whole.config_maps, manifests.config_maps)
+    placed_routes = {name: placed for name, (_, placed) in routes.items()}
+    resources = Resources(
+        routes=tuple(
+            placed.resource(f"{index:08}") for index, placed in enumerate(placed_routes.values())
+        ),
+        secrets=whole.secrets,
+        config_maps=whole.config_maps,
+        environment=environment,
+    )
+    served = frozenset(map(str, files))
+    reading = Reading(resources, [], whole.warnings, placed_routes, whole.origins, served=served)
+    return reading, objections
+
+
+def _merge(
+    kind: str,
+    file: Path,
+    owners: dict[tuple[str, ObjectKey], Path],
+    found: dict[ObjectKey, T],
+    new: Mapping[ObjectKey, T],
+) -> Iterator[Objection]:
+    for key in sorted(new.keys() & found.keys()):
+        text = f"{kind} {key[1]} is in another file too: keep one"
+        places = (file, owners[kind, key])
+        yield Objection(tuple((place, SourceProblem(str(place), 0, text)) for place in places))
+    for key in new.keys() - found.keys():
+        owners[kind, key] = file
+        found[key] = new[key]
+
+
+def _route_twice(name: str, second: tuple[Path, Placed], first: tuple[Path, Placed]) -> Objection:
+    def told(placed: Placed, other: Placed) -> SourceProblem:
+        return placed.document.problem(
+            (*placed.location, "metadata", "name"),
+            f"PassthroughRoute {name} is in {other.document.file} too: keep one",
+            field="metadata.name",
+        )
+
+    return Objection(
+        ((second[0], told(second[1], first[1])), (first[0], told(first[1], second[1])))
+    )

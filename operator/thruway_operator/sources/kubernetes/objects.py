@@ -1,0 +1,109 @@
+"""Objects as the API server sends them, made into what translation takes. Nothing here raises.
+
+The API server has checked them against the CRD, but perhaps an older one, and it prunes and keeps
+what it likes: so whatever cannot be read becomes a problem of that object alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from thruway_operator.api.problems import problems
+from thruway_operator.api.route import PassthroughRoute, PassthroughRouteSpec
+from thruway_operator.resources.secret import SecretValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "RouteObject",
+    "config_map_texts",
+    "read_route",
+    "secret_values",
+]
+
+_CREATED = "metadata.creationTimestamp"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteObject:
+    """A PassthroughRoute as the API server has it.
+
+    Either `route` or `problem`, a sentence that says why it cannot be read.
+    """
+
+    uid: str
+    resource_version: int
+    generation: int
+    created: str
+    route: PassthroughRoute | None
+    problem: str
+    status: Mapping[str, Any] = field(hash=False)
+    spec_text: str = field(repr=False)
+    """The spec as it came, to recognise an unchanged one."""
+
+
+def read_route(item: Mapping[str, Any], before: RouteObject | None = None) -> RouteObject:
+    """Return the object; what `before`, its last state, has in common with it is the same."""
+    metadata = item["metadata"]
+    created = str(metadata.get("creationTimestamp", ""))
+    generation = int(metadata.get("generation", 0))
+    text = json.dumps(item.get("spec"), sort_keys=True)
+    uid = str(metadata.get("uid", ""))
+    if before and (before.uid, before.generation, before.spec_text) == (uid, generation, text):
+        route, problem = before.route, before.problem
+    else:
+        route, problem = _read(item, created, generation)
+    return RouteObject(
+        uid=uid,
+        resource_version=int(metadata.get("resourceVersion", 0)),
+        generation=generation,
+        created=created,
+        route=route,
+        problem=problem,
+        status=item.get("status") or {},
+        spec_text=text,
+    )
+
+
+def _read(
+    item: Mapping[str, Any], created: str, generation: int
+) -> tuple[PassthroughRoute | None, str]:
+    metadata = item["metadata"]
+    try:
+        spec = PassthroughRouteSpec.model_validate(item.get("spec"))
+        route = PassthroughRoute(
+            namespace=metadata.get("namespace", ""),
+            name=metadata["name"],
+            created=created,
+            generation=generation,
+            spec=spec,
+        )
+    except ValidationError as error:
+        part = "spec" if error.title == "PassthroughRouteSpec" else "metadata"
+        found = problems(error, (part,))
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        return None, f"{found[0]}{more}"
+    return route, ""
+
+
+def secret_values(item: Mapping[str, Any]) -> dict[str, SecretValue]:
+    """Return a Secret's entries; bytes that are no UTF-8 become what no credential may hold."""
+    return {key: SecretValue(_decoded(text)) for key, text in (item.get("data") or {}).items()}
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text).decode()
+    except ValueError:
+        return "\x00"
+
+
+def config_map_texts(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return a ConfigMap's entries; `binaryData` holds no certificates and is left out."""
+    return dict(item.get("data") or {})

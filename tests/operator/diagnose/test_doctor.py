@@ -1,0 +1,439 @@
+"""Each planted fault is the first that `thruway doctor` says, in a sentence with its remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thruway_operator.diagnose.findings import conventions
+from thruway_operator.diagnose.findings.creation import why_never_made
+from thruway_operator.diagnose.findings.facts import ABSENT, Answer, Inside
+from thruway_operator.diagnose.findings.metrics import read_metrics
+from thruway_operator.diagnose.findings.selectors import matches
+from thruway_operator.diagnose.findings.shapes import shapes
+from thruway_operator.diagnose.findings.walk import diagnose
+from thruway_operator.kube.tokens import AUDIENCE
+from thruway_operator.resources.secret import SecretValue
+from thruway_testing.product import doctored as d
+from thruway_testing.product.doctor_faults import (
+    FAULTS,
+    OTHER,
+    TOO_MUCH,
+    Fault,
+    answered,
+    forbidden,
+    metrics,
+    refused,
+    status,
+    with_pod,
+)
+from thruway_testing.product.markdown import table
+
+DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
+TITLE = "What it finds"
+REWRITE = os.environ.get("THRUWAY_REWRITE_GOLDEN") == "1"
+CANARY = "sk-canary-doctor-0123456789"
+
+
+def test_all_is_well() -> None:
+    for pod in ("", "web"):
+        diagnosis = diagnose(d.healthy(pod=pod))
+
+        assert [step.text() for step in diagnosis.steps if step.state != "ok"] == []
+        assert diagnosis.summary() == "All is well."
+        names = list(dict.fromkeys(step.name for step in diagnosis.steps))
+        assert names == [
+            "api", "crd", "operator", "injection", "webhook", "creation", "certificate",
+            "route", "secret", "sidecar", "containers", "xds", "upstream", "environment",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_a_fault_is_the_first_thing_said(fault: Fault) -> None:
+    diagnosis = diagnose(d.healthy(**fault.changed()))
+
+    *before, last = diagnosis.steps
+    assert [step.text() for step in before if step.state == "failed"] == []
+    assert (last.name, last.state) == (fault.step, "failed"), last.text()
+    assert fault.message in last.message
+    assert fault.remedy in last.remedy
+    assert not diagnosis.healthy
+    assert last.remedy not in last.message  # each is said once
+    line = last.text()
+    assert line.startswith("FAIL  ")
+    assert line.isprintable()
+
+
+def rows() -> list[list[str]]:
+    found = []
+    for fault in FAULTS:
+        last = diagnose(d.healthy(**fault.changed())).steps[-1]
+        found.append([f"`{last.name}`", escaped(last.message), escaped(last.remedy)])
+    return found
+
+
+def escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def test_every_fault_is_in_the_docs_as_it_is_said() -> None:
+    """The table is what the planted faults print; THRUWAY_REWRITE_GOLDEN=1 writes it anew."""
+    text = DOCS.read_text("utf-8")
+    if REWRITE:
+        lines = ["| step | what is wrong | what to do |", "|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows()]
+        before, heading, after = text.partition(f"## {TITLE}\n")
+        rest = after[after.index("\n## ") :]
+        intro = after.partition("|")[0]
+        DOCS.write_text(f"{before}{heading}{intro}{chr(10).join(lines)}\n{rest}", "utf-8")
+        text = DOCS.read_text("utf-8")
+    assert table(text, TITLE) == rows()
+
+
+def test_conventions_are_those_of_the_operator() -> None:
+    assert conventions.AUDIENCE == AUDIENCE
+
+
+def test_faults_are_told_apart() -> None:
+    said = [(fault.step, fault.message) for fault in FAULTS]
+    assert len({fault.id for fault in FAULTS}) == len(FAULTS)
+    assert len(set(said)) == len(said)
+
+
+def lines_of(**changed: Any) -> list[str]:
+    return [step.text() for step in diagnose(d.healthy(**changed)).steps]
+
+
+@pytest.mark.parametrize(
+    ("changed", "step", "right"),
+    [
+        ({"operators": forbidden("list pods in the whole cluster")}, "operator", "list pods"),
+        ({"webhooks": forbidden("list webhooks")}, "webhook", "list webhooks"),
+        ({"refusals": forbidden("list events")}, "creation", "list events"),
+        ({"authority": forbidden("get configmaps")}, "certificate", "get configmaps"),
+        ({"secrets": {"openai": forbidden("get secrets")}}, "secret", "get secrets"),
+        ({"schema": forbidden("read the API's schema")}, "crd", "read the API's schema"),
+        ({"inside": {"web": Inside(*[forbidden("get pods/proxy")] * 2)}}, "xds", "get pods/proxy"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_may_not_be_seen_is_said_and_the_walk_goes_on(
+    changed: dict[str, Any], step: str, right: str
+) -> None:
+    diagnosis = diagnose(d.healthy(**changed))
+
+    assert diagnosis.healthy
+    (blind, *_) = (item for item in diagnosis.steps if item.name == step)
+    assert blind.state == "unchecked"
+    assert f"you lack the right to {right}" in blind.message
+    assert blind.text().startswith("-     ")
+    assert f"you may not {right}" in diagnosis.steps[0].message
+    assert diagnosis.steps[-1].name == "environment"
+    assert diagnosis.summary().startswith("All is well as far as could be seen")
+
+
+JOB_DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "status"),
+    [
+        ("ReplicaSet", {"replicas": 2}, {"replicas": 2}),
+        ("ReplicaSet", {"replicas": 0}, {}),
+        ("StatefulSet", {}, {"replicas": 1}),
+        ("DaemonSet", {}, {"desiredNumberScheduled": 2, "currentNumberScheduled": 2}),
+        ("Job", {"completions": 2, "parallelism": 2}, {"active": 1, "succeeded": 1}),
+        ("Job", {}, JOB_DONE),
+        ("Job", {"suspend": True}, {}),
+        ("CronJob", {}, {}),
+    ],
+)
+def test_pods_that_were_refused_once_and_are_not_missing_now_are_no_fault(
+    kind: str, spec: d.Object, status: d.Object
+) -> None:
+    assert diagnose(d.healthy(**refused(kind, "x", TOO_MUCH, spec, status)())).healthy
+
+
+def test_the_newest_refusal_is_said_and_only_of_the_object_that_is_there() -> None:
+    given = {"owners": {("Job", "x"): Answer(d.owner("x", {}, {}))}}
+    old = d.refusal("Job", "x", "old", lastTimestamp="2026-05-01T10:00:00Z")
+    new = d.refusal("Job", "x", "new", eventTime="2026-05-01T10:00:01.000000Z")
+    other = d.refusal("Job", "x", "other", lastTimestamp="2026-05-01T11:00:00Z")
+    other["involvedObject"]["uid"] = "of one that is gone"
+
+    assert (
+        "cannot create its pods: new" in lines_of(refusals=d.listed(new, old, other), **given)[-1]
+    )
+    assert diagnose(d.healthy(refusals=d.listed(other), **given)).healthy
+    assert diagnose(d.healthy(refusals=d.listed(new), owners={("Job", "x"): ABSENT})).healthy
+
+
+def test_whose_pods_were_refused_may_not_be_seen() -> None:
+    right = {("ReplicaSet", "web-7f"): forbidden("get replicasets in namespace shop")}
+    changed = {**refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})(), "owners": right}
+    (line,) = (line for line in lines_of(**changed) if " creation " in line)
+    assert line.startswith("-  ")
+    assert "pods of ReplicaSet web-7f were refused, but you lack the right to get repli" in line
+
+
+def test_a_pod_is_not_told_of_the_refusals_of_others() -> None:
+    changed = refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})()
+    assert diagnose(d.healthy(pod="web", **changed)).healthy
+    owned = {"ownerReferences": [{"controller": True, "kind": "ReplicaSet", "name": "web-7f"}]}
+    pod = with_pod(lambda pod: pod["metadata"].update(owned))()
+    assert not diagnose(d.healthy(pod="web", **changed, **pod)).healthy
+
+
+@pytest.mark.parametrize(
+    ("pod", "said"),
+    [("web", True), ("web-7f", True), ("web-7f-x", True), ("we", False), ("web-8", False)],
+)
+def test_a_pod_that_was_never_made(pod: str, said: bool) -> None:
+    changed = refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})()
+    why = why_never_made(d.healthy(pod=pod, pods=ABSENT, **changed))
+    assert why.startswith("ReplicaSet web-7f cannot create its pods: Pod") is said
+
+
+def unlike(name: str, path: str) -> d.Object:
+    """A route that the operator refuses, and whose Secret is not there."""
+    spec = {"path": path, "credential": {"secretKeyRef": {"name": "gone", "key": "KEY"}}}
+    return {**OTHER, "metadata": d.meta("shop", name, generation=1), "spec": spec}
+
+
+@pytest.mark.parametrize("path", ["/openai", "/other"])
+def test_a_pod_is_asked_about_with_the_routes_that_it_calls(path: str) -> None:
+    """The others are mentioned, and no fault of it."""
+    both = {
+        "routes": d.listed(unlike("other", path), d.route_object()),
+        "secrets": {"openai": Answer({"OPENAI_API_KEY": "good"}), "gone": ABSENT},
+    }
+    alone = diagnose(d.healthy(pod="web", **both))
+
+    assert alone.healthy, alone.steps[-1].text()
+    (step,) = (step for step in alone.steps if step.name == "route")
+    assert step.message == (
+        "PassthroughRoute openai is accepted, and what it refers to is there; not well, but not "
+        "called by pod web: other"
+    )
+    assert not diagnose(d.healthy(**both)).healthy
+
+    def annotate(pod: d.Object) -> None:
+        pod["metadata"]["annotations"]["thruway.dev/route"] = "other"
+
+    named = diagnose(d.healthy(pod="web", **both, **with_pod(annotate)()))
+    assert "PassthroughRoute other has Accepted=False" in named.steps[-1].message
+
+
+def test_a_pod_whose_base_url_cannot_be_seen_is_asked_about_with_all_routes() -> None:
+    pod = with_pod(lambda pod: pod["spec"]["containers"][0].update(env=[]))()
+    found = diagnose(d.healthy(pod="web", routes=d.listed(d.route_object(), OTHER), **pod))
+    assert "PassthroughRoute other has Accepted=False" in found.steps[-1].message
+
+
+def test_a_pod_that_calls_no_route_is_told_so_at_its_environment() -> None:
+    pod = with_pod(
+        lambda pod: pod["spec"]["containers"][0]["env"][0].update(value="http://127.0.0.1:4000/x")
+    )()
+    found = diagnose(d.healthy(pod="web", routes=d.listed(d.route_object(), OTHER), **pod))
+    (route,) = (step for step in found.steps if step.name == "route")
+    assert route.message == "not checked: pod web calls none of namespace shop"
+    assert found.steps[-1].name == "environment"
+
+
+def test_a_value_with_white_space_is_named() -> None:
+    (line,) = (x for x in lines_of(secrets={"openai": Answer({"OPENAI_API_KEY": "padded"})})
+               if " secret " in x)  # fmt: skip
+    assert line.startswith("ok ")
+    assert "white space around its value, such as a newline at the end" in line
+
+
+def test_values_become_shapes() -> None:
+    values = {"a": "sk-x", "b": "sk-x\n", "c": " \n", "d": "sk\nx", "e": "\x00"}
+
+    found = shapes({key: SecretValue(value) for key, value in values.items()})
+
+    assert found == {"a": "good", "b": "padded", "c": "empty", "d": "broken", "e": "broken"}
+
+
+def test_json_says_the_same() -> None:
+    data = json.loads(json.dumps(diagnose(d.healthy(**FAULTS[3].changed())).data()))
+
+    assert data["version"] == 1
+    assert (data["namespace"], data["pod"], data["healthy"]) == ("shop", None, False)
+    assert [step["state"] for step in data["steps"]] == ["ok", "failed"]
+    assert set(data["steps"][0]) == {"step", "state", "message", "remedy"}
+    assert data["steps"][0]["remedy"] is None
+
+
+def test_no_key_and_no_control_character_is_repeated() -> None:
+    """A key in the wrong place, and a terminal's escapes in an event."""
+    entry = {"name": "OPENAI_BASE_URL", "value": f"http://x:{CANARY}@{CANARY}/v1"}
+    told = lines_of(**with_pod(lambda pod: pod["spec"]["containers"][0].update(env=[entry]))())
+    assert CANARY not in "".join(told)
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "\x1b[31mred\nline"}}
+    pod = with_pod(lambda pod: status(pod, "thruway-envoy", state=waiting))()
+    assert all(line.isprintable() for line in lines_of(**pod))
+
+
+def test_a_namespace_without_pods() -> None:
+    diagnosis = diagnose(d.healthy(pods=d.listed(), inside={}))
+
+    assert diagnosis.healthy
+    assert [step.name for step in diagnosis.steps if step.state == "unchecked"] == ["sidecar"]
+
+
+def test_a_namespace_that_uses_the_gateway_alone_is_told_to_label_nothing() -> None:
+    shared = d.route_object(exposure="Cluster")
+    diagnosis = diagnose(
+        d.healthy(
+            namespace_object=Answer(d.namespace_object(label=None)),
+            pods=d.listed(),
+            inside={},
+            routes=d.listed(shared),
+        )
+    )
+
+    (step,) = (step for step in diagnosis.steps if step.name == "injection")
+    assert (step.state, diagnosis.healthy) == ("unchecked", True)
+    assert "shared gateway" in step.message
+
+
+def test_pods_that_ended_are_left_out_unless_named() -> None:
+    ended = with_pod(lambda pod: pod["status"].update(phase="Succeeded"))()
+
+    assert [x for x in lines_of(**ended) if " containers " in x] == []
+    (line,) = (x for x in lines_of(**ended, pod="web") if " containers " in x)
+    assert "pod web has ended" in line
+
+
+def test_a_pod_that_asks_in_a_namespace_that_does_not() -> None:
+    labels = {"thruway.dev/inject": "true"}
+    pod = with_pod(lambda pod: pod["metadata"].update(labels=labels))()
+
+    assert diagnose(
+        d.healthy(namespace_object=Answer(d.namespace_object(label=None)), **pod)
+    ).healthy
+
+
+def test_restarts_that_are_over_are_told_but_no_fault() -> None:
+    last = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+    pod = with_pod(
+        lambda pod: status(
+            pod, "thruway-envoy", ready=True, started=True, restartCount=2, lastState=last
+        )
+    )()
+    (line,) = (x for x in lines_of(**pod) if " containers " in x)
+    assert line.startswith("ok ")
+    assert "restarted: thruway-envoy 2 times, last for OOMKilled" in line
+
+
+def test_a_clock_that_is_wrong_is_no_fault() -> None:
+    """The Lease looks old by our clock, but it is renewed before our eyes."""
+    early, later = Answer(d.lease(d.EARLIER)), Answer(d.lease(d.LATER))
+    diagnosis = diagnose(d.healthy(leases={d.OPERATORS: early}, leases_later={d.OPERATORS: later}))
+    assert diagnosis.healthy
+
+
+def test_a_new_authority_beside_the_old_one_is_no_fault() -> None:
+    both = d.CA + d.make_ca()
+    facts = d.healthy(
+        authority=Answer(d.config_map(ca=both)),
+        published={d.OPERATORS: Answer(d.config_map(d.OPERATORS, both))},
+    )
+    assert diagnose(facts).healthy
+
+
+def test_what_of_the_webhook_could_not_be_seen_is_said() -> None:
+    key = (d.OPERATORS, "thruway-injector")
+    changed = {"slices": {key: forbidden("list endpointslices")}, "published": {}}
+    (line,) = (x for x in lines_of(**changed) if x.split()[1] == "webhook")
+    assert line.endswith("thruway-injector trusts a CA, and its Service could not be looked at")
+
+
+def test_no_call_yet_is_not_checked() -> None:
+    (line,) = (x for x in lines_of(**metrics(without="openai_com_443")()) if " upstream " in x)
+    assert line.endswith("not checked: no call has gone through pod web yet")
+
+
+@pytest.mark.parametrize("codes", [("200",), ("200", "401"), ("404", "401"), ("503",)])
+def test_an_upstream_that_answered_once_takes_the_key(codes: tuple[str, ...]) -> None:
+    """Not every 401 is about the key, and what is not found was looked for."""
+    assert diagnose(d.healthy(**answered(*codes)())).healthy
+
+
+def test_401s_among_other_answers_are_a_remark() -> None:
+    """Envoy counts for as long as it runs: a key that was taken may be refused now."""
+    (line,) = (x for x in lines_of(**answered("200", "401")()) if " upstream " in x)
+    assert line.endswith("443 (2 of 4 answers were 401: if it goes on, the key is not taken)")
+
+
+def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
+    """Routes to one address share a cluster, so that Envoy cannot tell whose key it was."""
+    routes = d.listed(d.route_object(), d.route_object("more", "/more", credential=None))
+    last = diagnose(d.healthy(routes=routes, **answered("401")())).steps[-1]
+
+    assert last.message.endswith(
+        "refuses key OPENAI_API_KEY of Secret openai (route openai), or the client's own key "
+        "(route more has no credential)"
+    )
+    assert "the Secret; " in last.remedy
+
+
+def test_env_left_alone_or_from_elsewhere() -> None:
+    def alone(pod: d.Object) -> None:
+        pod["metadata"]["annotations"]["thruway.dev/env"] = "false"
+        pod["spec"]["containers"][0]["env"] = []
+
+    def elsewhere(pod: d.Object) -> None:
+        ref = {"configMapKeyRef": {"name": "x", "key": "y"}}
+        pod["spec"]["containers"][0]["env"] = [{"name": "OPENAI_BASE_URL", "valueFrom": ref}]
+
+    assert lines_of(**with_pod(alone)())[-1].startswith("-  ")
+    assert lines_of(**with_pod(elsewhere)())[-1].startswith("-  ")
+
+
+def test_metrics_of_clusters_with_and_without_dots() -> None:
+    lines = [
+        'envoy_cluster_update_failure{envoy_cluster_name="no-host_invalid_443/3b60f9013751"} 1',
+        'envoy_cluster_ssl_fail_verify_error{envoy_cluster_name="localhost_1/270e07d6fd33"} 2',
+        'envoy_cluster_upstream_rq{envoy_response_code="401",envoy_cluster_name="thruway-xds"} 2',
+        'envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="thruway-xds"} 3',
+        'envoy_cluster_upstream_cx_total{envoy_cluster_name="thruway-xds"} 1',
+        "envoy_server_live{} 1",
+        "# TYPE nothing",
+        "nonsense",
+    ]
+    found = read_metrics("\n".join(lines))
+
+    assert found.clusters == {
+        "no_host_invalid_443_3b60f9013751": {"update_failure": 1},
+        "localhost_1_270e07d6fd33": {"ssl_fail_verify_error": 2},
+        "thruway_xds": {"upstream_cx_total": 1, "upstream_rq_401": 2, "upstream_rq_200": 3},
+    }
+    assert found.values == {"server_live": 1}
+
+
+@pytest.mark.parametrize(
+    ("selector", "taken"),
+    [
+        (None, True),
+        ({}, True),
+        ({"matchLabels": {"a": "1"}}, True),
+        ({"matchLabels": {"a": "2"}}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, False),
+        ({"matchExpressions": [{"key": "b", "operator": "NotIn", "values": ["1"]}]}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists"}]}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, False),
+        (
+            {"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "b", "operator": "Exists"}]},
+            False,
+        ),
+    ],
+)
+def test_selectors(selector: Any, taken: bool) -> None:
+    assert matches(selector, {"a": "1"}) is taken
