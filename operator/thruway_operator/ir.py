@@ -6,7 +6,7 @@ Durations are whole milliseconds; 0 means no limit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Branch",
     "Client",
+    "ClientCertificate",
     "Config",
     "Credential",
     "Endpoint",
@@ -55,11 +56,24 @@ class ErrorFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """TLS to an upstream. `ca` names a CA bundle in `Config.authorities`; "" is the system's."""
+    """TLS to an upstream.
+
+    `ca` names a CA bundle in `Config.authorities`; "" is the system's. `client` names what Thruway
+    itself shows, in `Config.certificates`; "" is nothing.
+    """
 
     server_name: str
     minimum: str
     ca: str = ""
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate with what leads to its CA (PEM, the certificate first), and its key (PEM)."""
+
+    chain: str = field(repr=False)
+    key: SecretValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,13 @@ class Endpoint:
     connect_timeout: int
     credential: Credential | None
     proxy: ForwardProxy | None = None
+    more_headers: tuple[Credential, ...] = ()
+    """Headers from Secrets beside the credential."""
+
+    @property
+    def injected(self) -> tuple[Credential, ...]:
+        """Every header from a Secret, the credential first."""
+        return (*([self.credential] if self.credential else []), *self.more_headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +195,10 @@ class Route:
     clients: tuple[Client, ...] | None = None
     """Who may use the route; None: everybody."""
     error_format: ErrorFormat = ErrorFormat.OPENAI
+    key_header: str = ""
+    """The only header that carries a client's key; "": wherever clients of AI APIs send one."""
+    key_parameter: str = ""
+    """Query parameter in which clients may send their key, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +209,11 @@ class Config:
     secrets: Mapping[str, SecretValue]
     authorities: Mapping[str, str]
     """CA bundles (PEM) by name."""
+    certificates: Mapping[str, ClientCertificate] = field(default_factory=dict)
+    """Client certificates by name."""
+
+    def secret_values(self) -> list[SecretValue]:
+        """Return everything in it that nobody may see."""
+        keys = [client.key for route in self.routes for client in route.clients or ()]
+        pairs = [pair.key for pair in self.certificates.values()]
+        return [*self.secrets.values(), *keys, *pairs]

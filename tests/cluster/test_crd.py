@@ -205,6 +205,9 @@ def test_a_name_that_only_holds_what_a_key_begins_with(control_plane: ControlPla
     assert "looks like an API key itself" in refusal(control_plane, spec)
 
 
+KEYS = {"type": "APIKey", "secretRef": {"name": "clients"}}
+BARE = [{"path": "/v1/x", "upstream": {"url": "http://a.ex"}}]
+TOKEN = {"name": "X-Gateway", "secretKeyRef": {"name": "a", "key": "b"}}
 RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"path": "/a"}, "spec", "`provider` or `upstream.url` is required: say where requests go"),
     ({"path": "/a", "provider": "openai", "exposure": "Cluster"}, "spec", "needs clientAuth"),
@@ -213,6 +216,40 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"path": "/a", "provider": "openai", "clientAuth": {"type": "APIKey"}},
         "spec.clientAuth", "secretRef",
+    ),
+    (
+        {"path": "/a", "provider": "openai", "clientAuth": {"header": "X-Proxy-Key"}},
+        "spec.clientAuth", "header needs type APIKey",
+    ),
+    (
+        {"path": "/a", "provider": "openai", "clientAuth": {**KEYS, "header": "Cookie"}},
+        "spec.clientAuth.header", "has another purpose: use a header that carries nothing else",
+    ),
+    (
+        {"path": "/a", "provider": "openai", "clientAuth": KEYS, "overrides": BARE},
+        "spec", "every override needs a credential of its own",
+    ),
+    (
+        {
+            "path": "/a", "provider": "openai", "clientAuth": {**KEYS, "header": "X-Proxy-Key"},
+            "request": {"headers": {"forwardOnly": ["x-proxy-key"]}},
+        },
+        "spec", "request.headers.forwardOnly names the header that carries Thruway's key",
+    ),
+    (
+        {
+            "path": "/a", "provider": "openai",
+            "request": {"headers": {"setFromSecret": [TOKEN], "remove": ["x-gateway"]}},
+        },
+        "spec.request.headers", "remove names a header of setFromSecret: keep one of the two",
+    ),
+    (
+        {
+            "path": "/a", "provider": "openai",
+            "credential": {"secretKeyRef": {"name": "a", "key": "b"}, "header": "x-gateway"},
+            "request": {"headers": {"setFromSecret": [TOKEN]}},
+        },
+        "spec", "request.headers.setFromSecret names the header that carries the credential",
     ),
     (
         {"path": "/a", "provider": "openai", "timeouts": {"connect": "soon"}},
@@ -235,6 +272,17 @@ def test_rules_name_the_field_and_the_remedy(number: int, control_plane: Control
     message = refusal(control_plane, spec)
     assert f"{field}:" in message
     assert words in message
+
+
+def test_with_a_header_of_its_own_for_the_key_overrides_may_be_bare(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    auth = {**KEYS, "header": "X-Proxy-Key"}
+    spec = {"path": "/a", "provider": "openai", "clientAuth": auth, "overrides": BARE}
+    spec["request"] = {"headers": {"setFromSecret": [TOKEN]}}
+    body = {"apiVersion": "thruway.dev/v1alpha1", "kind": "PassthroughRoute", "spec": spec}
+    path = f"{ROUTES.format(namespace)}/a"
+    control_plane.api.apply(path, {**body, "metadata": {"name": "a"}})
 
 
 def test_every_list_and_string_has_a_limit(control_plane: ControlPlane) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import http.client
 import re
 import socket
 import subprocess
@@ -38,6 +41,14 @@ def with_clients(file: Path, upstream: OpenAIUpstream, **clients: str) -> None:
         file,
         route("a", "/a", upstream.url, clientAuth=AUTH, credential=CREDENTIAL),
         route("bare", "/bare", upstream.url, clientAuth=AUTH),
+        route(
+            "gemini",
+            "/gemini",
+            upstream.url,
+            provider="gemini",
+            clientAuth=AUTH,
+            credential={**CREDENTIAL, "header": "Authorization", "prefix": "Bearer "},
+        ),
         secret("openai", KEY=CANARY_KEY),
         secret("clients", **clients),
     )
@@ -59,6 +70,19 @@ def up(file: Path, openai_upstream: OpenAIUpstream) -> Iterator[ThruwayUp]:
 
 HOW_KEYS_COME = {
     "Authorization": {"Authorization": f"Bearer {SHOP}"},
+    "a scheme in lower case": {"Authorization": f"bearer {SHOP}"},
+    "a scheme in upper case": {"Authorization": f"BEARER {SHOP}"},
+    "two blanks behind the scheme": {"Authorization": f"Bearer  {SHOP}"},
+    "a tab behind the scheme": {"Authorization": f"Bearer\t{SHOP}"},
+    "another scheme": {"Authorization": f"Token {SHOP}"},
+    "no scheme": {"Authorization": SHOP},
+    "a scheme in another header": {"x-litellm-api-key": f"bearer {SHOP}"},
+    "the proxy's own header before the upstream's": {
+        "Authorization": "Bearer sk-ant-oat-of-the-upstream",
+        "x-litellm-api-key": SHOP,
+    },
+    "empty headers before": {"Authorization": "", "api-key": "", "x-api-key": SHOP},
+    "a scheme alone before": {"Authorization": "Bearer", "x-api-key": SHOP},
     "api-key": {"api-key": SHOP},
     "x-api-key": {"x-api-key": SHOP},
     "x-goog-api-key": {"x-goog-api-key": SHOP},
@@ -93,6 +117,67 @@ def test_without_a_credential_the_upstream_gets_none(
     assert request.values("Authorization") == []
 
 
+HOW_QUERIES_CARRY_KEYS = {
+    "alone": (f"key={SHOP}", ""),
+    "among others": (f"%24alt=sse&key={SHOP}&a=%2f&a=b+c", "?%24alt=sse&a=%2f&a=b+c"),
+    "escaped": ("key=" + "".join(f"%{ord(letter):02X}" for letter in SHOP), ""),
+    "several": (f"key={SHOP}&x=1&key=sk-other", "?x=1"),
+}
+
+
+@pytest.mark.parametrize("how", HOW_QUERIES_CARRY_KEYS)
+def test_a_key_in_the_query_is_taken_where_the_provider_takes_it(
+    up: ThruwayUp, openai_upstream: OpenAIUpstream, how: str
+) -> None:
+    query, rest = HOW_QUERIES_CARRY_KEYS[how]
+    mark = uuid.uuid4().hex
+    headers = {"X-Mark": mark, "X-Request-Id": mark}
+    path = f"/gemini/v1/models?{query}"
+    assert raw_get(up, path, list(headers.items())) == (200, "")
+    (request,) = openai_upstream.requests_with("X-Mark", mark)
+    assert request.raw_path == f"/v1/models{rest}".encode()
+    assert SHOP not in str(request.headers)
+    assert up.wait_for_call(request_id=mark)["client"] == "shop"
+
+
+def test_a_key_in_a_header_decides_before_one_in_the_query(up: ThruwayUp) -> None:
+    wrong = {"x-goog-api-key": "sk-wrong"}
+    assert get(up, f"/gemini/v1/models?key={SHOP}", wrong).status_code == 401
+    right = {"x-goog-api-key": SHOP}
+    assert get(up, "/gemini/v1/models?key=sk-wrong", right).status_code == 200
+
+
+def test_a_key_in_the_query_is_taken_nowhere_else(up: ThruwayUp) -> None:
+    answer = get(up, f"/a/models?key={SHOP}", {})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "missing_api_key"
+
+
+@pytest.mark.parametrize(
+    "keys", [[SHOP, SHIP], [SHOP, SHOP], [SHOP, ""], ["sk-wrong", SHOP]], ids=str
+)
+def test_several_authorizations_are_no_key(up: ThruwayUp, keys: list[str]) -> None:
+    lines = [("Authorization", f"Bearer {key}") for key in keys]
+    assert raw_get(up, "/a/models", lines) == (401, "invalid_api_key")
+
+
+def test_blanks_at_the_end_are_not_part_of_the_key(up: ThruwayUp) -> None:
+    for key in (f"bearer {SHOP} \t ", f"Bearer {SHOP}  ", f"{SHOP}\t"):
+        assert raw_get(up, "/a/models", [("Authorization", key)]) == (200, "")
+
+
+def raw_get(up: ThruwayUp, path: str, lines: list[tuple[str, str]]) -> tuple[int, str]:
+    """Send a query and headers as they are, unlike httpx; return the status and Thruway's code."""
+    connection = http.client.HTTPConnection("127.0.0.1", up.port)
+    with contextlib.closing(connection):
+        connection.putrequest("GET", path)
+        for line in lines:
+            connection.putheader(*line)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("x-thruway-code", "")
+
+
 NOT_LET_IN = {
     "nothing": ({}, "missing_api_key"),
     "a wrong key": ({"Authorization": "Bearer sk-wrong"}, "invalid_api_key"),
@@ -102,6 +187,18 @@ NOT_LET_IN = {
         {"Authorization": "Bearer sk-wrong", "api-key": SHOP},
         "invalid_api_key",
     ),
+    "a wrong key in the proxy's own header before a right one": (
+        {"x-litellm-api-key": "sk-wrong", "Authorization": f"Bearer {SHOP}"},
+        "invalid_api_key",
+    ),
+    "a password": (
+        {"Authorization": f"Basic {base64.b64encode(f'user:{SHOP}'.encode()).decode()}"},
+        "invalid_api_key",
+    ),
+    "a key among others": ({"Authorization": f"Bearer sk-wrong {SHOP}"}, "invalid_api_key"),
+    "a key in a list": ({"Authorization": f"Bearer {SHOP}, Bearer {SHOP}"}, "invalid_api_key"),
+    "a scheme alone": ({"Authorization": "bearer"}, "missing_api_key"),
+    "an empty header": ({"Authorization": ""}, "missing_api_key"),
     "our own header": ({"X-Thruway-Key": SHOP}, "missing_api_key"),
     "a client's id": ({"X-Thruway-Client": "shop"}, "missing_api_key"),
     "a subprotocol without a key": ({"Sec-WebSocket-Protocol": "realtime"}, "missing_api_key"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "HOP_BY_HOP",
     "KEY_PATTERN",
+    "check_header_of_key",
+    "check_header_of_secret",
     "check_header_removed",
     "check_header_written",
     "check_names_a_key",
@@ -40,6 +42,11 @@ HOP_BY_HOP = (
 KEY_PATTERN = r"(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}"
 _LOOKS_LIKE_A_KEY = re.compile(KEY_PATTERN)
 _OURS = ("x-envoy-", "x-thruway-")
+# The access log shows them.
+LOGGED = ("user-agent", "x-request-id")
+# They mean something else; Envoy or the upstream reads them.
+TAKEN = ("accept", "cookie", "date", "expect", "origin", "referer")
+TAKEN_PREFIXES = ("accept-", "access-control-", "content-", "sec-", "x-forwarded-")
 
 
 def check_header_written(name: str) -> str:
@@ -62,6 +69,25 @@ def check_header_removed(name: str) -> str:
         raise ValueError(f"{name} is set from the upstream's URL or the body: leave it out")
     if lower.startswith(_OURS):
         raise ValueError("names that begin with x-envoy- or x-thruway- are reserved: use another")
+    return name
+
+
+def check_header_of_secret(name: str) -> str:
+    """Return the name of a header that carries a secret, or refuse one that cannot."""
+    check_header_removed(name)
+    if name.lower() in LOGGED:
+        raise ValueError(f"{name} is written to the log: use another header for a secret")
+    return name
+
+
+def check_header_of_key(name: str) -> str:
+    """Return the name of the header for a client's key, or refuse one with another purpose."""
+    check_header_of_secret(name)
+    if name.lower() in TAKEN or name.lower().startswith(TAKEN_PREFIXES):
+        raise ValueError(
+            f"{name} has another purpose: use a header that carries nothing else, such as "
+            "X-Proxy-Key"
+        )
     return name
 
 

@@ -28,6 +28,7 @@ _DROPPED = ("title", "examples", "discriminator", "$defs", "additionalProperties
 _MAPS = {
     ("HeaderRules", "set"): ["name"],
     ("RequestHeaderRules", "set"): ["name"],
+    ("RequestHeaderRules", "setFromSecret"): ["name"],
     ("QueryRules", "default"): ["name"],
     ("QueryRules", "set"): ["name"],
     ("PassthroughRouteSpec", "overrides"): ["path", "match"],

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from thruway_operator.api.checks import (
+    check_header_of_key,
+    check_header_of_secret,
     check_header_removed,
     check_header_written,
-    check_names_a_key,
     check_unique,
 )
 from thruway_operator.api.types import (
-    ConfigMapKey,
     Duration,
     HeaderName,
     HeaderValue,
@@ -22,8 +22,15 @@ from thruway_operator.api.types import (
     ObjectName,
     QueryName,
     RoutePath,
-    ServerName,
     UpstreamPath,
+)
+from thruway_operator.api.upstream import (
+    CaCertificateRef,
+    KeyRef,
+    SecretRef,
+    Upstream,
+    UpstreamProxy,
+    UpstreamTls,
 )
 
 __all__ = [
@@ -47,6 +54,7 @@ __all__ = [
     "RequestRules",
     "ResponseRules",
     "Retries",
+    "SecretHeader",
     "SecretRef",
     "Timeouts",
     "Upstream",
@@ -57,7 +65,6 @@ __all__ = [
 API_VERSION = "thruway.dev/v1alpha1"
 KIND = "PassthroughRoute"
 
-VersionPrefix = Annotated[str, StringConstraints(pattern=r"^(/v[0-9]+[a-z0-9]*)?$", max_length=32)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 
 
@@ -68,109 +75,24 @@ Exposure = Literal["Namespace", "Cluster"]
 """Who may reach the route: its own namespace's sidecars, or the shared gateway."""
 
 
-class KeyRef(Model):
-    """A key of an object in the route's own namespace."""
-
-    name: ObjectName = Field(description="Name of the Secret.")
-    key: ConfigMapKey = Field(description="Key in the Secret's data.")
-
-    @field_validator("key", "name")
-    @classmethod
-    def _is_a_name(cls, value: str) -> str:
-        return check_names_a_key(value)
-
-
-class CaCertificateRef(Model):
-    """Where a CA bundle (PEM) is found, in the route's own namespace."""
-
-    kind: Literal["ConfigMap", "Secret"] = Field(
-        default="ConfigMap", description="Kind of the object that holds the bundle."
-    )
-    name: ObjectName = Field(description="Name of the object.")
-    key: ConfigMapKey = Field(default="ca.crt", description="Key in the object's data.")
-
-
-class UpstreamTls(Model):
-    """How the upstream's certificate is checked. Only for `https://` upstreams."""
-
-    server_name: ServerName | None = Field(
-        default=None,
-        description="Name sent by SNI and expected in the certificate. Unset: the URL's host.",
-    )
-    min_version: Literal["TLSv1.2", "TLSv1.3"] = Field(
-        default="TLSv1.2", description="The oldest TLS version that is accepted."
-    )
-    ca_certificate_ref: CaCertificateRef | None = Field(
-        default=None, description="CA bundle to trust instead of the system's."
-    )
-
-
-class UpstreamProxy(Model):
-    """The forward proxy that leads to an upstream."""
-
-    url: Annotated[str, StringConstraints(max_length=1024)] = Field(
-        description=(
-            "http:// or https:// URL of the proxy, without path and user info, such as "
-            'http://proxy.corp.example:3128. "": none, whatever the default is.'
-        ),
-    )
-    secret_key_ref: KeyRef | None = Field(
-        default=None,
-        description="The Secret's key that holds `user:password` for the proxy. Unset: no login.",
-    )
-
-
-class Upstream(Model):
-    """The API that a route leads to."""
-
-    url: Annotated[str, StringConstraints(min_length=8, max_length=1024)] | None = Field(
-        default=None,
-        description=(
-            "http:// or https:// URL without user info, query and fragment. A base path is kept: "
-            "what follows the route's path is joined to it. Unset: the provider's."
-        ),
-    )
-    version_prefix: VersionPrefix | None = Field(
-        default=None,
-        description=(
-            "Inserted where the client's path does not begin with a version, such as /v1. "
-            'Unset: the provider\'s, or none. "": none.'
-        ),
-    )
-    tls: UpstreamTls = Field(default_factory=UpstreamTls, description="TLS to the upstream.")
-    protocol: Literal["Auto", "HTTP1", "HTTP2"] = Field(
-        default="Auto",
-        description="Auto: by ALPN over https://, HTTP/1.1 over http://.",
-    )
-    proxy: UpstreamProxy | None = Field(
-        default=None,
-        description=(
-            "Forward proxy to reach the upstream through. Unset: on a laptop as HTTPS_PROXY, "
-            "HTTP_PROXY and NO_PROXY say, otherwise none."
-        ),
-    )
+SecretHeaderName = Annotated[HeaderName, AfterValidator(check_header_of_secret)]
+Prefix = Annotated[str, StringConstraints(max_length=64, pattern=r"^[ -~]*$")]
 
 
 class Credential(Model):
     """What is injected in place of the client's credential."""
 
     secret_key_ref: KeyRef = Field(description="The Secret's key that holds the credential.")
-    header: Annotated[HeaderName, AfterValidator(check_header_removed)] | None = Field(
+    header: SecretHeaderName | None = Field(
         default=None, description="Header that carries it. Unset: the provider's, or Authorization."
     )
-    prefix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[ -~]*$")] | None = Field(
+    prefix: Prefix | None = Field(
         default=None,
         description=(
             "Text in front of the secret. Unset: the provider's; otherwise `Bearer ` in "
             "Authorization and nothing in other headers."
         ),
     )
-
-
-class SecretRef(Model):
-    """A Secret in the route's own namespace."""
-
-    name: ObjectName = Field(description="Name of the Secret.")
 
 
 class ClientAuth(Model):
@@ -181,6 +103,28 @@ class ClientAuth(Model):
         default=None,
         description="For APIKey: the Secret whose data entries are client-id: key.",
     )
+    header: Annotated[HeaderName, AfterValidator(check_header_of_key)] | None = Field(
+        default=None,
+        description=(
+            "The only header that carries Thruway's key; it is removed. Where the route has no "
+            "credential, the client's own then passes on. Unset: wherever clients of AI APIs send "
+            "a key."
+        ),
+    )
+
+
+class SecretHeader(Model):
+    """A header whose value comes from a Secret; it replaces the client's."""
+
+    name: SecretHeaderName = Field(description="Name of the header.")
+    prefix: Prefix | None = Field(
+        default=None,
+        description=(
+            "Text in front of the secret. Unset: `Bearer ` in Authorization and nothing in other "
+            "headers."
+        ),
+    )
+    secret_key_ref: KeyRef = Field(description="The Secret's key that holds the value.")
 
 
 class NameValue(Model):
@@ -231,6 +175,20 @@ class RequestHeaderRules(HeaderRules):
             "body (Content-Type and the like) always do."
         ),
     )
+    set_from_secret: list[SecretHeader] = Field(
+        default=[],
+        max_length=8,
+        description=(
+            "Headers from Secrets, such as a gateway's token beside the credential. Only for the "
+            "route's own upstream: overrides do not inherit them."
+        ),
+    )
+
+    @field_validator("set_from_secret")
+    @classmethod
+    def _injected_once(cls, value: list[SecretHeader]) -> list[SecretHeader]:
+        check_unique([item.name for item in value], str.lower)
+        return value
 
 
 class QueryRules(Model):

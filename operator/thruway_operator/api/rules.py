@@ -10,7 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS
-from thruway_operator.api.checks import HOP_BY_HOP, KEY_PATTERN
+from thruway_operator.api.checks import (
+    HOP_BY_HOP,
+    KEY_PATTERN,
+    LOGGED,
+    TAKEN,
+    TAKEN_PREFIXES,
+)
 
 __all__ = ["RULES", "Rule"]
 
@@ -52,6 +58,20 @@ def _touched(what: str) -> tuple[Rule, ...]:
         ),
     )
 
+
+_OF_SECRET = (
+    *_touched("self"),
+    Rule(_not_in("self", LOGGED), "is written to the log: use another header for a secret"),
+)
+
+_OF_KEY = (
+    *_OF_SECRET,
+    Rule(
+        _not_in("self", TAKEN)
+        + "".join(f" && !self.lowerAscii().startsWith('{prefix}')" for prefix in TAKEN_PREFIXES),
+        "has another purpose: use a header that carries nothing else, such as X-Proxy-Key",
+    ),
+)
 
 _NAMES_A_KEY = Rule(
     f"!self.matches('^({KEY_PATTERN})')",  # at the start, as the model has it
@@ -98,16 +118,30 @@ _TLS = Rule(
 )
 
 _API_KEY = "has(self.clientAuth) && self.clientAuth.type == 'APIKey'"
+_NAMES = {
+    "set": "h.name",
+    "add": "h.name",
+    "remove": "h",
+    "forwardOnly": "h",
+    "setFromSecret": "h.name",
+}
 
 
-def _credential_untouched(verb: str, name: str) -> Rule:
+def _untouched(owner: str, verb: str, what: str) -> Rule:
     path = "self.request.headers"
     return Rule(
-        "!has(self.credential) || !has(self.credential.header) || !has(self.request) || "
+        f"!has(self.{owner}) || !has(self.{owner}.header) || !has(self.request) || "
         f"!has({path}) || !has({path}.{verb}) || !{path}.{verb}.exists(h, "
-        f"{name}.lowerAscii() == self.credential.header.lowerAscii())",
-        f"request.headers.{verb} names the header that carries the credential: remove it from the "
-        "rules",
+        f"{_NAMES[verb]}.lowerAscii() == self.{owner}.header.lowerAscii())",
+        f"request.headers.{verb} names the header that carries {what}: remove it from the rules",
+    )
+
+
+def _set_from_secret_alone(verb: str) -> Rule:
+    return Rule(
+        f"!has(self.setFromSecret) || !has(self.{verb}) || !self.setFromSecret.exists(s, "
+        f"self.{verb}.exists(h, {_NAMES[verb]}.lowerAscii() == s.name.lowerAscii()))",
+        f"{verb} names a header of setFromSecret: keep one of the two",
     )
 
 
@@ -134,7 +168,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "may hold no user, password, query and fragment: put the login into secretKeyRef",
         ),
     ),
-    "Credential.header": _touched("self"),
+    "Credential.header": _OF_SECRET,
+    "SecretHeader.name": _OF_SECRET,
+    "ClientAuth.header": _OF_KEY,
     "NameValue.name": (
         *_touched("self"),
         Rule(
@@ -145,7 +181,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "HeaderRules": _HEADER_RULES,
     "HeaderRules.remove[]": _touched("self"),
-    "RequestHeaderRules": _HEADER_RULES,
+    "RequestHeaderRules": (
+        *_HEADER_RULES,
+        _unique("setFromSecret"),
+        *map(_set_from_secret_alone, ("set", "add", "remove")),
+    ),
     "RequestHeaderRules.remove[]": _touched("self"),
     "Timeouts.connect": (
         Rule("self.matches('[1-9]')", "may not be 0s: a connection needs some limit, as 5s"),
@@ -159,6 +199,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "self.type == 'APIKey' || !has(self.secretRef)",
             "secretRef needs type APIKey: set it, or remove secretRef",
         ),
+        Rule(
+            "self.type == 'APIKey' || !has(self.header)",
+            "header needs type APIKey: set it, or remove header",
+        ),
     ),
     "PassthroughRouteSpec": (
         Rule(
@@ -170,12 +214,18 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "exposure Cluster needs clientAuth of type APIKey: everybody in the cluster reaches it",
         ),
         Rule(
-            f"!({_API_KEY}) || !has(self.overrides) || self.overrides.all(o, has(o.credential))",
-            "with clientAuth every override needs a credential of its own: the client's key is "
-            "Thruway's and passes nowhere",
+            f"!({_API_KEY}) || has(self.clientAuth.header) || !has(self.overrides) || "
+            "self.overrides.all(o, has(o.credential))",
+            "with clientAuth every override needs a credential of its own, because the client's "
+            "key is Thruway's and passes nowhere: set one, or clientAuth.header",
         ),
-        _credential_untouched("set", "h.name"),
-        _credential_untouched("add", "h.name"),
-        _credential_untouched("remove", "h"),
+        *(
+            _untouched("credential", verb, "the credential")
+            for verb in ("set", "add", "remove", "setFromSecret")
+        ),
+        *(
+            _untouched("clientAuth", verb, "Thruway's key")
+            for verb in ("set", "add", "remove", "forwardOnly")
+        ),
     ),
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_LIMIT",
     "authority_secret",
+    "certificate_secret",
     "cluster_name",
     "credential_secret",
     "login_secret",
@@ -64,6 +65,11 @@ def credential_secret(endpoint: ir.Endpoint, credential: ir.Credential) -> str:
     until the routes have moved, must not be given the new key.
     """
     return f"{credential.secret}@{endpoint.host}:{endpoint.port}"
+
+
+def certificate_secret(endpoint: ir.Endpoint, name: str) -> str:
+    """Return the SDS name of a client certificate; as a credential's, it holds the address."""
+    return f"certificate/{name}@{endpoint.host}:{endpoint.port}"
 
 
 def login_secret(proxy: ir.ForwardProxy) -> str:
@@ -107,7 +113,7 @@ def render_cluster(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bytes:
     message = _cluster(
         name, endpoint.connect_timeout, _http_options(endpoint, protocol, upgrades=upgrades)
     )
-    socket = _tls_socket(endpoint.tls) if endpoint.tls else None
+    socket = _upstream_socket(endpoint, endpoint.tls) if endpoint.tls else None
     proxy = endpoint.proxy
     if proxy is None:
         _locate(message, endpoint.host, endpoint.port)
@@ -229,7 +235,7 @@ _HTTP2 = protocol_pb.Http2ProtocolOptions(
 
 def _injected(endpoint: ir.Endpoint, *, absolute: bool) -> list[generic.Generic]:
     found = []
-    if credential := endpoint.credential:
+    for credential in endpoint.injected:
         secret = credential_secret(endpoint, credential)
         found.append(_from_secret(secret, credential.header, credential.prefix))
     if absolute and endpoint.proxy and endpoint.proxy.login:
@@ -249,8 +255,13 @@ def _proxy_socket(proxy: ir.ForwardProxy) -> core.TransportSocket | None:
     return _tls_socket(ir.Tls(proxy.host.removesuffix("."), "TLSv1.2")) if proxy.secure else None
 
 
-def _tls_socket(tls: ir.Tls) -> core.TransportSocket:
+def _upstream_socket(endpoint: ir.Endpoint, tls: ir.Tls) -> core.TransportSocket:
+    return _tls_socket(tls, certificate_secret(endpoint, tls.client) if tls.client else "")
+
+
+def _tls_socket(tls: ir.Tls, certificate: str = "") -> core.TransportSocket:
     authority = {"name": authority_secret(tls.ca), "sds_config": ads()}
+    own = [{"name": certificate, "sds_config": ads()}] if certificate else []
     return core.TransportSocket(
-        **upstream_tls(tls.server_name, authority, minimum=_TLS_VERSIONS[tls.minimum])
+        **upstream_tls(tls.server_name, authority, minimum=_TLS_VERSIONS[tls.minimum], own=own)
     )

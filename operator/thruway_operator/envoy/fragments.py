@@ -10,6 +10,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 
 from thruway_operator.envoy.clusters import (
     authority_secret,
+    certificate_secret,
     cluster_name,
     credential_secret,
     login_secret,
@@ -20,7 +21,7 @@ from thruway_operator.envoy.clusters import (
 )
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.routes import clusters_of, first_routes, last_routes, render_routes
-from thruway_operator.envoy.secrets import render_authority, render_credential
+from thruway_operator.envoy.secrets import render_authority, render_certificate, render_credential
 from thruway_operator.envoy.wire import joined, serialised
 from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
 
@@ -76,13 +77,16 @@ def _fragment(route: ir.Route, config: ir.Config, system_ca: str) -> Fragment:
     endpoints = clusters_of(route)
     secrets = {}
     for endpoint, _ in endpoints:
-        if endpoint.credential:
-            name = credential_secret(endpoint, endpoint.credential)
-            secrets[name] = _credential(name, config.secrets[endpoint.credential.secret])
+        for credential in endpoint.injected:
+            name = credential_secret(endpoint, credential)
+            secrets[name] = _credential(name, config.secrets[credential.secret])
         if endpoint.tls:
             name = authority_secret(endpoint.tls.ca)
             pem = config.authorities[endpoint.tls.ca] if endpoint.tls.ca else system_ca
             secrets[name] = _authority(name, pem)
+            if client := endpoint.tls.client:
+                name = certificate_secret(endpoint, client)
+                secrets[name] = _certificate(name, config.certificates[client])
         if proxy := endpoint.proxy:
             if proxy.login:
                 name = login_secret(proxy)
@@ -130,6 +134,11 @@ def _credential(name: str, value: SecretValue) -> Resource:
 @lru_cache(maxsize=64)
 def _authority(name: str, pem: str) -> Resource:
     return Resource.of(SECRET, name, render_authority(name, pem))
+
+
+@lru_cache(maxsize=1024)
+def _certificate(name: str, pair: ir.ClientCertificate) -> Resource:
+    return Resource.of(SECRET, name, render_certificate(name, pair))
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
 from thruway_operator.envoy.wire import extension
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["TCP_KEEPALIVE", "by_dns", "is_ip", "upstream_tls"]
 
@@ -50,12 +50,16 @@ def by_dns(**how: Any) -> cluster.Cluster.CustomClusterType:  # noqa: ANN401 - f
 
 
 def upstream_tls(
-    server_name: str, authority: Mapping[str, object], *, minimum: str
+    server_name: str,
+    authority: Mapping[str, object],
+    *,
+    minimum: str,
+    own: Sequence[Mapping[str, object]] = (),
 ) -> dict[str, object]:
     """Return the transport socket to a peer whose certificate is for `server_name`.
 
     `authority` is the SdsSecretConfig of who may have signed it, `minimum` the oldest version of
-    TLS, as Envoy names it.
+    TLS, as Envoy names it, and `own` the SdsSecretConfig of what is shown to the peer, if anything.
     """
     numeric = is_ip(server_name)
     name = {"san_type": "IP_ADDRESS" if numeric else "DNS", "matcher": {"exact": server_name}}
@@ -66,6 +70,7 @@ def upstream_tls(
                 "tls_minimum_protocol_version": minimum,
                 "tls_maximum_protocol_version": "TLSv1_3",
             },
+            "tls_certificate_sds_secret_configs": list(own),
             "combined_validation_context": {
                 "default_validation_context": {"match_typed_subject_alt_names": [name]},
                 "validation_context_sds_secret_config": authority,

@@ -195,7 +195,8 @@ _OF_UPSTREAMS = (
         _holds(_NO_ANSWER, "TLS_error"),
         "upstream_tls_failed",
         "The upstream and the proxy did not agree on TLS, so nothing was sent. Check that the "
-        "route's upstream is https:// on that port, and `upstream.tls.minVersion`.",
+        "route's upstream is https:// on that port, and `upstream.tls`: minVersion, and "
+        "clientCertificateRef if it asks for a certificate.",
         502,
         retry=False,
     ),

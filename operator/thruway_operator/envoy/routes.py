@@ -144,7 +144,7 @@ def _forwarding(
     route: ir.Route, branch: ir.Branch, match: ir.Match, target: ir.Target
 ) -> list[route_pb.Route]:
     name = _name(route, branch)
-    auth = client_auth_filters(route.clients)
+    auth = client_auth_filters(route)
     plain = _path(match)
     if route.methods:
         plain.headers.append(_one_of(_METHOD, route.methods))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm,
@@ -26,6 +33,7 @@ from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.program import envoy_program
 from thruway_operator.envoy.reception import PLAIN
 from thruway_operator.envoy.wire import any_of, serialised
+from thruway_operator.ir import ClientCertificate
 from thruway_operator.resources.secret import SecretValue
 from thruway_operator.xds.protocol.refusal import refusal_text
 from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET
@@ -52,15 +60,37 @@ class EnvoyError(Exception):
 def culprits(config: ir.Config, system_ca: str) -> dict[str, str]:
     """Return Envoy's message by the id of the route that it refuses; "" is all taken together.
 
-    Credentials are left out: Envoy does not look into them.
+    No secret is written to a file: Envoy does not look into credentials, and translation has
+    checked certificates.
 
     Raises:
         EnvoyError: Envoy cannot be run.
     """
     hidden = SecretValue("not-the-secret")
-    bare = replace(config, secrets=dict.fromkeys(config.secrets, hidden))
+    bare = replace(
+        config,
+        secrets=dict.fromkeys(config.secrets, hidden),
+        certificates=dict.fromkeys(config.certificates, _stand_in()),
+    )
     with tempfile.TemporaryDirectory(prefix="thruway-") as folder:
         return _search(bare, system_ca, Path(folder))
+
+
+@cache
+def _stand_in() -> ClientCertificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ClientCertificate(
+        certificate.public_bytes(Encoding.PEM).decode(), SecretValue(private.decode())
+    )
 
 
 def _search(config: ir.Config, system_ca: str, folder: Path) -> dict[str, str]:

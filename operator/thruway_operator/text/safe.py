@@ -30,7 +30,9 @@ class Redactor:
         """
         if len(secret) < _SHORTEST:
             return
-        self._forms |= {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]}
+        lines = [line for line in secret.splitlines() if len(line) > _SHORTEST]  # of a PEM
+        for form in (secret, *(line for line in lines if not line.startswith("-----"))):
+            self._forms |= {form, quote(form, safe=""), json.dumps(form)[1:-1]}
         longest_first = sorted(self._forms, key=len, reverse=True)  # one may hold another
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 

@@ -56,5 +56,6 @@ def translate(resources: Resources) -> Translation:
         routes=tuple(item.route for item in served),
         secrets={name: value for item in served for name, value in item.secrets.items()},
         authorities={name: pem for item in served for name, pem in item.authorities.items()},
+        certificates={name: pair for item in served for name, pair in item.certificates.items()},
     )
     return Translation(config, verdicts, {loser: winner.id for loser, winner in lost.items()})

@@ -63,6 +63,8 @@ def references(route: PassthroughRoute) -> References:
     for credential in (spec.credential, *(item.credential for item in spec.overrides)):
         if credential:
             secrets.add(credential.secret_key_ref.name)
+    for header in spec.request.headers.set_from_secret:
+        secrets.add(header.secret_key_ref.name)
     if spec.client_auth.secret_ref:
         secrets.add(spec.client_auth.secret_ref.name)
     for upstream in upstreams:
@@ -70,6 +72,8 @@ def references(route: PassthroughRoute) -> References:
             secrets.add(upstream.proxy.secret_key_ref.name)
         if ref := upstream.tls.ca_certificate_ref:
             (secrets if ref.kind == "Secret" else config_maps).add(ref.name)
+        if upstream.tls.client_certificate_ref:
+            secrets.add(upstream.tls.client_certificate_ref.name)
     here = route.namespace
     return References(
         frozenset((here, name) for name in secrets),
@@ -218,4 +222,5 @@ def _config(items: Sequence[Translated]) -> ir.Config:
         routes=tuple(item.route for item in items),
         secrets={name: value for item in items for name, value in item.secrets.items()},
         authorities={name: pem for item in items for name, pem in item.authorities.items()},
+        certificates={name: pair for item in items for name, pair in item.certificates.items()},
     )

@@ -12,7 +12,7 @@ from thruway_operator.ir import Client
 from thruway_operator.resources.secret import SecretValue
 
 if TYPE_CHECKING:
-    from thruway_operator.api.route import CaCertificateRef, Credential, KeyRef
+    from thruway_operator.api.route import CaCertificateRef, KeyRef
     from thruway_operator.resources.model import Resources
 
 __all__ = [
@@ -36,13 +36,12 @@ class LookupFailed(Exception):  # noqa: N818 - becomes a condition
     message: str
 
 
-def find_secret(resources: Resources, namespace: str, credential: Credential) -> SecretValue:
-    """Return the credential's secret, without white space at its ends.
+def find_secret(resources: Resources, namespace: str, ref: KeyRef) -> SecretValue:
+    """Return a credential, without white space at its ends.
 
     Raises:
         LookupFailed: no such Secret or key, or a value that no header can carry.
     """
-    ref = credential.secret_key_ref
     value = find_key(resources, namespace, ref)
     if not is_credential(value):
         raise LookupFailed(

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
 from thruway_operator import ir
 from thruway_operator.api.types import milliseconds
+from thruway_operator.translate.certificates import find_certificate
 from thruway_operator.translate.credentials import (
     LookupFailed,
     find_authority,
     find_clients,
     find_secret,
+)
+from thruway_operator.translate.injected import (
+    check_headers,
+    credential_of,
+    header_of,
+    removed_by_proxy,
 )
 from thruway_operator.translate.overrides import check_unique, client_matches
 from thruway_operator.translate.presets import PRESETS, Preset
@@ -31,13 +38,20 @@ if TYPE_CHECKING:
         NameValue,
         PassthroughRoute,
         QueryNameValue,
-        RequestHeaderRules,
+        SecretHeader,
         Upstream,
     )
     from thruway_operator.resources.model import Resources
 
 __all__ = ["translate_route"]
 
+_CODES = {
+    "CaCertificateNotFound": "ca_missing",
+    "CaCertificateInvalid": "ca_missing",
+    "ClientCertificateNotFound": "client_certificate_missing",
+    "ClientCertificateInvalid": "client_certificate_missing",
+}
+"""The `code` of a branch that cannot be served, by the reason; else `credential_missing`."""
 _NO_PRESET = Preset("", "", "authorization", "Bearer ")
 
 
@@ -82,12 +96,28 @@ class _Translation:
             branches=tuple(branches),
             clients=clients,
             error_format=self._preset.error_format,
+            key_header=(spec.client_auth.header or "").lower(),
+            key_parameter=self._key_parameter,
         )
         return self._result
 
     @property
     def _authenticates(self) -> bool:
         return self._spec.client_auth.type == "APIKey"
+
+    @property
+    def _key_parameter(self) -> str:
+        """The query parameter that may carry Thruway's key."""
+        anywhere = self._authenticates and not self._spec.client_auth.header
+        return self._preset.key_parameter if anywhere else ""
+
+    def _drops_credentials(self, credential: object) -> bool:
+        """Tell whether what the client sends as a credential may not reach the upstream.
+
+        With a header of its own for Thruway's key, the rest is meant for the upstream.
+        """
+        keys_anywhere = self._authenticates and not self._spec.client_auth.header
+        return credential is not None or keys_anywhere
 
     def _check_client_auth(self) -> None:
         auth = self._spec.client_auth
@@ -96,6 +126,11 @@ class _Translation:
                 raise Refused(
                     "Invalid",
                     "spec.clientAuth.secretRef needs type APIKey: set it, or remove secretRef",
+                )
+            if auth.header is not None:
+                raise Refused(
+                    "Invalid",
+                    "spec.clientAuth.header needs type APIKey: set it, or remove header",
                 )
             if self._spec.exposure == "Cluster":
                 raise Refused(
@@ -115,11 +150,12 @@ class _Translation:
                 "Invalid", "spec.clientAuth of type APIKey needs secretRef: name the keys' Secret"
             )
         for index, override in enumerate(self._spec.overrides):
-            if override.credential is None:
+            if override.credential is None and auth.header is None:
                 raise Refused(
                     "Invalid",
-                    f"spec.overrides[{index}] needs a credential of its own: with "
-                    "clientAuth the client's key is Thruway's and passes nowhere",
+                    f"spec.overrides[{index}] needs a credential of its own, because with "
+                    "clientAuth the client's key is Thruway's and passes nowhere: set one, or "
+                    "spec.clientAuth.header",
                 )
 
     def _clients(self) -> tuple[ir.Client, ...]:
@@ -139,7 +175,13 @@ class _Translation:
         return ir.Branch(
             name="",
             matches=(ir.Match(self._spec.path),),
-            outcome=self._outcome(address, upstream, self._spec.credential, where),
+            outcome=self._outcome(
+                address,
+                upstream,
+                self._spec.credential,
+                where,
+                more_headers=self._spec.request.headers.set_from_secret,
+            ),
         )
 
     def _overrides(self) -> list[ir.Branch]:
@@ -181,6 +223,8 @@ class _Translation:
         upstream: Upstream,
         credential: Credential | None,
         where: str,
+        *,
+        more_headers: Sequence[SecretHeader] = (),
     ) -> ir.Target | ir.Refusal:
         # What the route itself says comes first: it is refused or not, whatever it refers to.
         check_upstream(upstream, address, where)
@@ -192,22 +236,22 @@ class _Translation:
                 f"{where}.url leads back to this proxy itself, so a request would go round for "
                 "ever: name the API that is meant",
             )
-        injected = self._scheme(credential)
+        injected = credential_of(namespace, credential, self._preset) if credential else None
+        more = tuple(header_of(namespace, item) for item in more_headers)
+        check_headers(self._spec, injected, more)
         version = inserted_version(self._spec, upstream, address.base)
         rule = self._rule(address, version, injected)
         timeouts = self._spec.timeouts
         connect_timeout = _connect_timeout(timeouts.connect)
         try:
             tls = self._tls(address, upstream)
-            if credential and injected:
-                value = find_secret(self._resources, self._route.namespace, credential)
-                self._result.secrets[injected.secret] = value
+            self._find_secrets([*([credential] if credential else []), *more_headers])
             if chosen and chosen.login:
                 login = find_login(self._resources, namespace, chosen.login)
                 self._result.secrets[chosen.proxy.login] = login
         except LookupFailed as failure:
             self._result.failures.append(failure)
-            code = "credential_missing" if failure.reason.startswith("Secret") else "ca_missing"
+            code = _CODES.get(failure.reason, "credential_missing")
             return ir.Refusal(503, code, f"Route {self._route.id}: {failure.message}.")
         endpoint = ir.Endpoint(
             host=address.host,
@@ -217,12 +261,17 @@ class _Translation:
             connect_timeout=connect_timeout,
             credential=injected,
             proxy=chosen.proxy if chosen else None,
+            more_headers=more,
         )
         response = self._spec.response.headers
         return ir.Target(
             endpoint=endpoint,
             rule=rule,
-            client_headers_removed=self._removed_by_proxy(injected),
+            client_headers_removed=removed_by_proxy(
+                self._spec.request.headers,
+                endpoint.injected,
+                drop_credentials=rule.drop_credentials,
+            ),
             response=ir.HeaderRules(
                 set=_headers(response.set),
                 add=_headers(response.add),
@@ -242,40 +291,37 @@ class _Translation:
             bundle = find_authority(self._resources, self._route.namespace, tls.ca_certificate_ref)
             name = hashlib.blake2b(bundle.encode(), digest_size=8).hexdigest()
             self._result.authorities[name] = bundle
+        client = ""
+        if tls.client_certificate_ref is not None:
+            namespace, ref = self._route.namespace, tls.client_certificate_ref
+            client = f"{namespace}/{ref.name}"
+            found = find_certificate(self._resources, namespace, ref.name)
+            self._result.certificates[client] = found
         # A dot at a name's end is DNS's only: SNI (RFC 6066, 3) and certificates have none.
         server_name = tls.server_name or address.host.removesuffix(".")
-        return ir.Tls(server_name, tls.min_version, name)
+        return ir.Tls(server_name, tls.min_version, name, client)
 
-    def _scheme(self, credential: Credential | None) -> ir.Credential | None:
-        if credential is None:
-            return None
-        ref = credential.secret_key_ref
-        name = f"{self._route.namespace}/{ref.name}/{ref.key}"
-        header = (credential.header or self._preset.header).lower()
-        prefix = credential.prefix
-        if prefix is None:
-            if header == self._preset.header:
-                prefix = self._preset.prefix
-            else:
-                prefix = "Bearer " if header == "authorization" else ""
-        return ir.Credential(name, header, prefix)
+    def _find_secrets(self, wanted: Sequence[Credential | SecretHeader]) -> None:
+        for item in wanted:
+            ref = item.secret_key_ref
+            value = find_secret(self._resources, self._route.namespace, ref)
+            self._result.secrets[f"{self._route.namespace}/{ref.name}/{ref.key}"] = value
 
     def _rule(self, address: Address, version: str, injected: ir.Credential | None) -> Rule:
         headers, query = self._spec.request.headers, self._spec.request.query
-        if injected:
-            _refuse_touching(injected.header, self._spec.request.headers)
+        drops = self._drops_credentials(injected)
         removed = [
             name.lower() for name in headers.remove if name.lower() not in CREDENTIAL_HEADERS
         ]
         removed_query = list(query.remove)
-        if (injected or self._authenticates) and self._preset.key_parameter:
+        if drops and self._preset.key_parameter:
             removed_query.append(self._preset.key_parameter)
         rule = Rule(
             strip=self._spec.path,
             base=address.base,
             version=version,
             authority=address.authority,
-            drop_credentials=injected is not None or self._authenticates,
+            drop_credentials=drops,
             client_auth=self._authenticates,
             headers_set=_headers(headers.set),
             headers_add=_headers(headers.add),
@@ -292,21 +338,6 @@ class _Translation:
             raise Refused("RuleTooLarge", f"spec.request: {error}") from error
         return rule
 
-    def _removed_by_proxy(self, injected: ir.Credential | None) -> tuple[str, ...]:
-        # extproc never sees these headers, so what the rules say of them is done by the proxy.
-        if injected:
-            return tuple(dict.fromkeys((*CREDENTIAL_HEADERS, injected.header)))
-        if self._authenticates:
-            return CREDENTIAL_HEADERS
-        headers = self._spec.request.headers
-        listed = {name.lower() for name in headers.forward_only}
-        removed = {name.lower() for name in headers.remove}
-        return tuple(
-            name
-            for name in CREDENTIAL_HEADERS
-            if name in removed or (listed and name not in listed)
-        )
-
     def _retry(self) -> ir.Retry | None:
         retries = self._spec.retries
         if not retries.attempts:
@@ -321,21 +352,6 @@ def _refuse_unbuilt(route: PassthroughRoute) -> None:
             "Unsupported",
             "spec.engine Envoy is not available in this version yet: leave the field out",
         )
-
-
-def _refuse_touching(header: str, rules: RequestHeaderRules) -> None:
-    touched = [
-        *(("set", item.name) for item in rules.set),
-        *(("add", item.name) for item in rules.add),
-        *(("remove", name) for name in rules.remove),
-    ]
-    for verb, name in touched:
-        if name.lower() == header:
-            raise Refused(
-                "Invalid",
-                f"spec.request.headers.{verb} names {name}, which carries the credential: "
-                "remove it from the rules",
-            )
 
 
 def _connect_timeout(duration: str) -> int:

@@ -20,4 +20,5 @@ class Translated:
     route: ir.Route
     secrets: dict[str, SecretValue] = field(default_factory=dict)
     authorities: dict[str, str] = field(default_factory=dict)
+    certificates: dict[str, ir.ClientCertificate] = field(default_factory=dict)
     failures: list[LookupFailed] = field(default_factory=list)

@@ -25,6 +25,7 @@ UPSTREAM: dict[str, Any] = {
         "serverName": "api.openai.com",
         "minVersion": "TLSv1.3",
         "caCertificateRef": {"kind": "Secret", "name": "ca", "key": "ca.pem"},
+        "clientCertificateRef": {"name": "client"},
     },
     "protocol": "HTTP2",
     "proxy": {
@@ -49,10 +50,20 @@ _WHOLE: dict[str, Any] = {
     "provider": "openai",
     "upstream": UPSTREAM,
     "credential": CREDENTIAL,
-    "clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}},
+    "clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}, "header": "X-Proxy-Key"},
     "request": {
         "methods": ["GET"],
-        "headers": {**RESPONSE_HEADERS, "forwardOnly": ["Accept"]},
+        "headers": {
+            **RESPONSE_HEADERS,
+            "forwardOnly": ["Accept"],
+            "setFromSecret": [
+                {
+                    "name": "X-Gateway",
+                    "prefix": "Token ",
+                    "secretKeyRef": {"name": "gateway", "key": "TOKEN"},
+                }
+            ],
+        },
         "query": {
             "default": [{"name": "a", "value": "1"}],
             "set": [{"name": "b", "value": "2"}],
@@ -197,7 +208,7 @@ def test_a_wrong_type_is_named(place: Place, good: Any) -> None:
 
 OPTIONAL = {
     "provider", "url", "versionPrefix", "serverName", "caCertificateRef", "credential", "header",
-    "prefix", "secretRef", "proxy",
+    "prefix", "secretRef", "proxy", "clientCertificateRef",
 }  # fmt: skip
 
 
@@ -304,6 +315,19 @@ TWICE = r"entries \[0\] and \[1\] have the same name: keep one"
         (("credential", "secretKeyRef", "key"), "a/b", "may only hold letters, digits"),
         (("credential", "header"), "Host", "Host is set from the upstream's URL"),
         (("credential", "header"), "a b", "is not a header name"),
+        (("credential", "header"), "User-Agent", "User-Agent is written to the log"),
+        (("clientAuth", "header"), "Cookie", "Cookie has another purpose: use a header"),
+        (("clientAuth", "header"), "Content-Type", "Content-Type has another purpose"),
+        (("clientAuth", "header"), "Sec-Fetch-Mode", "Sec-Fetch-Mode has another purpose"),
+        (("clientAuth", "header"), "X-Forwarded-Proto", "X-Forwarded-Proto has another purpose"),
+        (("clientAuth", "header"), "Referer", "Referer has another purpose"),
+        (("clientAuth", "header"), "Host", "Host is set from the upstream's URL"),
+        (("clientAuth", "header"), "TE", "TE belongs to one connection"),
+        (("clientAuth", "header"), "X-Request-Id", "X-Request-Id is written to the log"),
+        (("clientAuth", "header"), "x-thruway-key", "names that begin with x-envoy- or x-thru"),
+        (("request", "headers", "setFromSecret", 0, "name"), "Host", "Host is set from the"),
+        (("request", "headers", "setFromSecret", 0, "name"), "x-request-id", "x-request-id is"),
+        (("request", "headers", "setFromSecret", 0, "prefix"), "ü ", "may only hold printable"),
         (("credential", "prefix"), "Bearer\t", "may only hold printable ASCII"),
         (("credential", "prefix"), "ü ", "may only hold printable ASCII"),
         (("clientAuth", "type"), "Basic", "must be one of None or APIKey"),
@@ -432,15 +456,26 @@ def test_defaults_are_those_of_the_design() -> None:
         "upstream": {
             "url": None,
             "versionPrefix": None,
-            "tls": {"serverName": None, "minVersion": "TLSv1.2", "caCertificateRef": None},
+            "tls": {
+                "serverName": None,
+                "minVersion": "TLSv1.2",
+                "caCertificateRef": None,
+                "clientCertificateRef": None,
+            },
             "protocol": "Auto",
             "proxy": None,
         },
         "credential": None,
-        "clientAuth": {"type": "None", "secretRef": None},
+        "clientAuth": {"type": "None", "secretRef": None, "header": None},
         "request": {
             "methods": [],
-            "headers": {"set": [], "add": [], "remove": [], "forwardOnly": []},
+            "headers": {
+                "set": [],
+                "add": [],
+                "remove": [],
+                "forwardOnly": [],
+                "setFromSecret": [],
+            },
             "query": {"default": [], "set": [], "remove": []},
         },
         "response": {"headers": {"set": [], "add": [], "remove": []}},

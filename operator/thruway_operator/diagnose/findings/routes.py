@@ -104,6 +104,8 @@ def key_refs(route: Object) -> list[KeyRef]:
     spec = route.get("spec") or {}
     ways = (spec, *(spec.get("overrides") or ()))
     refs = [(way.get("credential") or {}).get("secretKeyRef") for way in ways]
+    headers = (spec.get("request") or {}).get("headers") or {}
+    refs += [item.get("secretKeyRef") for item in headers.get("setFromSecret") or ()]
     refs += [((way.get("upstream") or {}).get("proxy") or {}).get("secretKeyRef") for way in ways]
     return list(dict.fromkeys((str(ref["name"]), str(ref["key"])) for ref in refs if ref))
 

@@ -104,7 +104,7 @@ def explain(given: Input, request: Request) -> Explanation:
         reasons.append(f"the method {verb} one of {', '.join(route.methods)}")
     upstream = None
     if found is not None and answer is None and branch is not None:
-        upstream = _forwarded(found, branch, request)
+        upstream = _forwarded(found, branch, request, route.key_header if route else "")
     return Explanation(
         request=request,
         route=name,
@@ -141,23 +141,30 @@ def _answer(found: EnvoyRoute | None) -> Answer | None:
     return Answer(direct.status, code, direct.body.inline_string)
 
 
-def _forwarded(found: EnvoyRoute, branch: ir.Branch, request: Request) -> Forwarded | None:
+def _forwarded(
+    found: EnvoyRoute, branch: ir.Branch, request: Request, key_header: str
+) -> Forwarded | None:
     outcome = branch.outcome
     if not isinstance(outcome, ir.Target):
         return None
     rule = _rule(found)
-    mutation = rewrite(_seen_by_extproc(request), rule)
+    mutation = rewrite(_seen_by_extproc(request, key_header), rule)
     written = {name: value.decode("latin-1") for name, value in mutation.set}
     target, authority = written.pop(":path"), written.pop(":authority")
     for name, value in request.headers:  # what is as the client sent it passes
         if written.get(name) == value:
             del written[name]
-    names = (*found.request_headers_to_remove, *mutation.remove)
+    names = (
+        *found.request_headers_to_remove,
+        *([key_header] if key_header else []),
+        *mutation.remove,
+    )
     removed = [name for name in dict.fromkeys(names) if not name.startswith(_OURS)]
     endpoint = outcome.endpoint
-    injected = {endpoint.credential.header} if endpoint.credential else set()
+    injected = {item.header for item in endpoint.injected}
     sent = dict.fromkeys(name for name, _ in request.headers)
-    kept = [name for name in sent if name not in {*removed, *written, *injected, "host"}]
+    gone = {*removed, *written, *injected, key_header, "host"}
+    kept = [name for name in sent if name not in gone]
     return Forwarded(
         scheme="https" if endpoint.tls else "http",
         authority=authority,
@@ -179,8 +186,8 @@ def _rule(found: EnvoyRoute) -> Rule:
     return decode(rule)
 
 
-def _seen_by_extproc(request: Request) -> list[tuple[str, bytes]]:
-    hidden = (*CREDENTIAL_HEADERS, KEY_HEADER)
+def _seen_by_extproc(request: Request, key_header: str) -> list[tuple[str, bytes]]:
+    hidden = (*CREDENTIAL_HEADERS, KEY_HEADER, key_header)
     pseudo = [(name, request.values(name)[0]) for name in (":method", ":authority", ":path")]
     given = [(name, value) for name, value in request.headers if name not in hidden]
     # Where Envoy puts its own in the place of the client's, the listener keeps that aside.

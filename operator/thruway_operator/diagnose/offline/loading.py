@@ -74,12 +74,10 @@ class Input:
 
     def secrets(self) -> list[SecretValue]:
         """Return every secret that is in use, or lies in the files."""
-        config = self.translation.config
-        keys = [client.key for route in config.routes for client in route.clients or ()]
         written = [value for data in self.served.secrets.values() for value in data.values()]
         proxies = (self.served.proxies.https, self.served.proxies.http)
         logins = [proxy.login for proxy in proxies if proxy and proxy.login]
-        return [*config.secrets.values(), *keys, *written, *logins]
+        return [*self.translation.config.secret_values(), *written, *logins]
 
 
 def load(

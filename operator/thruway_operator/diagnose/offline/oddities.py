@@ -10,8 +10,13 @@ import re
 from typing import TYPE_CHECKING
 
 from thruway_operator.api.checks import looks_like_a_key
-from thruway_operator.translate.credentials import LookupFailed, find_authority, find_clients
-from thruway_operator.translate.credentials import find_secret as find_credential
+from thruway_operator.translate.certificates import find_certificate
+from thruway_operator.translate.credentials import (
+    LookupFailed,
+    find_authority,
+    find_clients,
+    find_secret,
+)
 from thruway_operator.translate.presets import PRESETS
 from thruway_operator.translate.proxies import find_login
 from thruway_operator.translate.upstream import Address, read_url
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.api.route import (
         Credential,
+        KeyRef,
         NameValue,
         PassthroughRoute,
         QueryNameValue,
@@ -52,22 +58,29 @@ _PRIVATE = (
 
 def missing_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
     """Yield what the route refers to and is not there, or is of no use."""
-    for field, upstream, credential, credential_field in _ways(route):
+    for field, upstream, _, _ in _ways(route):
         if upstream.tls.ca_certificate_ref is not None:
             try:
                 find_authority(resources, route.namespace, upstream.tls.ca_certificate_ref)
             except LookupFailed as failure:
                 yield f"{field}.tls.caCertificateRef", _until(failure, "ca_missing")
+        if upstream.tls.client_certificate_ref is not None:
+            try:
+                name = upstream.tls.client_certificate_ref.name
+                find_certificate(resources, route.namespace, name)
+            except LookupFailed as failure:
+                code = "client_certificate_missing"
+                yield f"{field}.tls.clientCertificateRef", _until(failure, code)
         if upstream.proxy is not None and upstream.proxy.secret_key_ref is not None:
             try:
                 find_login(resources, route.namespace, upstream.proxy.secret_key_ref)
             except LookupFailed as failure:
                 yield f"{field}.proxy.secretKeyRef", _until(failure, "credential_missing")
-        if credential is not None:
-            try:
-                find_credential(resources, route.namespace, credential)
-            except LookupFailed as failure:
-                yield f"{credential_field}.secretKeyRef", _until(failure, "credential_missing")
+    for field, ref in _injected(route):
+        try:
+            find_secret(resources, route.namespace, ref)
+        except LookupFailed as failure:
+            yield field, _until(failure, "credential_missing")
     auth = route.spec.client_auth
     if auth.type == "APIKey" and auth.secret_ref is not None:
         try:
@@ -82,16 +95,15 @@ def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
     `resources` as written: what `--api-key` adds is no Secret of the user's.
     """
     held = [name for namespace, name in resources.secrets if namespace == route.namespace]
-    for _, _, credential, field in _ways(route):
-        ref = credential.secret_key_ref if credential else None
-        if ref is None or not held or ref.key not in (resources.environment or {}):
+    for field, ref in _injected(route):
+        if not held or ref.key not in (resources.environment or {}):
             continue
         data = resources.secrets.get((route.namespace, ref.name))
         if data is None or ref.key not in data:
             lacks = f"Secret {ref.name} has no key {ref.key}"
             missing = f"there is no Secret {ref.name} in the files"
             yield (
-                f"{field}.secretKeyRef",
+                field,
                 f"{missing if data is None else lacks}, so the environment variable {ref.key} is "
                 "used; correct the name if a Secret of the files is meant",
             )
@@ -105,13 +117,14 @@ def referenced(resources: Resources) -> set[tuple[str, str, str]]:
     """Return (kind, namespace, name) of each Secret and ConfigMap that some route refers to."""
     found: set[tuple[str, str, str]] = set()
     for route in resources.routes:
-        for _, upstream, credential, _ in _ways(route):
-            if credential is not None:
-                found.add(("Secret", route.namespace, credential.secret_key_ref.name))
+        found |= {("Secret", route.namespace, ref.name) for _, ref in _injected(route)}
+        for _, upstream, _, _ in _ways(route):
             if upstream.proxy is not None and (login := upstream.proxy.secret_key_ref):
                 found.add(("Secret", route.namespace, login.name))
             if ref := upstream.tls.ca_certificate_ref:
                 found.add((ref.kind, route.namespace, ref.name))
+            if certificate := upstream.tls.client_certificate_ref:
+                found.add(("Secret", route.namespace, certificate.name))
         if secret := route.spec.client_auth.secret_ref:
             found.add(("Secret", route.namespace, secret.name))
     return found
@@ -138,6 +151,19 @@ def _ways(route: PassthroughRoute) -> list[Way]:
         way = (f"{field}.upstream", override.upstream, override.credential, f"{field}.credential")
         ways.append(way)
     return ways
+
+
+def _injected(route: PassthroughRoute) -> list[tuple[str, KeyRef]]:
+    """Return what is put into requests, each with the field that refers to it."""
+    found = [
+        (f"{field}.secretKeyRef", credential.secret_key_ref)
+        for _, _, credential, field in _ways(route)
+        if credential is not None
+    ]
+    for index, header in enumerate(route.spec.request.headers.set_from_secret):
+        field = f"spec.request.headers.setFromSecret[{index}].secretKeyRef"
+        found.append((field, header.secret_key_ref))
+    return found
 
 
 def _address(route: PassthroughRoute, upstream: Upstream) -> Address | None:
@@ -207,7 +233,7 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
                 f"{field}.prefix",
                 f"is not what {spec.provider} expects in front of the key; leave prefix out",
             )
-        ref = credential.secret_key_ref
+    for field, ref in _injected(route):
         value = resources.secrets.get((route.namespace, ref.name), {}).get(ref.key)
         where = f"key {ref.key} of Secret {ref.name}"
         if value is None:
@@ -215,16 +241,18 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
             where = f"the environment variable {ref.key}"
         if value is not None and value.reveal().strip() not in ("", value.reveal()):
             yield (
-                f"{field}.secretKeyRef",
+                field,
                 f"{where} has white space around its value, which is left out; store the bare key "
                 "(with `echo -n`)",
             )
 
 
 def _clear_text(route: PassthroughRoute) -> Iterator[Oddity]:
+    more = bool(route.spec.request.headers.set_from_secret)
     for field, upstream, credential, _ in _ways(route):
         address = _address(route, upstream)
-        if credential and address and not address.secure and _is_public(address):
+        sent = credential or (more and upstream is route.spec.upstream)
+        if sent and address and not address.secure and _is_public(address):
             yield (
                 f"{field}.url",
                 "is http:// to a public host, so the key passes the network in clear text; use "

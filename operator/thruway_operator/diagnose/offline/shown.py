@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thruway_operator.xds.protocol.resources import Resource, Snapshot
 
 __all__ = [
+    "certificate_view",
     "credential_view",
     "dump",
     "envoy_view",
@@ -127,6 +128,11 @@ def credential_view(credential: ir.Credential) -> str:
     return f"{credential.header}: {credential.prefix}{_REDACTED} (Secret {name}, key {key})"
 
 
+def certificate_view(name: str) -> str:
+    """Return a client certificate in words."""
+    return f"Secret {name.partition('/')[2]}"
+
+
 def proxy_view(proxy: ir.ForwardProxy) -> str:
     """Return a forward proxy as a URL, without its login."""
     host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
@@ -171,6 +177,10 @@ def _way(branch: ir.Branch) -> dict[str, Any]:
     if endpoint.proxy:
         view["proxy"] = proxy_view(endpoint.proxy)
     view["credential"] = credential_view(credential) if credential else "the client's own"
+    if endpoint.more_headers:
+        view["setFromSecret"] = [credential_view(item) for item in endpoint.more_headers]
+    if endpoint.tls and endpoint.tls.client:
+        view["clientCertificate"] = certificate_view(endpoint.tls.client)
     view["rule"] = rule_view(rule)
     return view
 
@@ -194,6 +204,7 @@ def ir_view(given: Input) -> dict[str, Any]:
         "routes": plain(config.routes),
         "secrets": dict.fromkeys(sorted(config.secrets), _REDACTED),
         "authorities": {name: _count(pem) for name, pem in sorted(config.authorities.items())},
+        "certificates": dict.fromkeys(sorted(config.certificates), _REDACTED),
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from thruway_operator.diagnose.findings.finding import conceal
 from thruway_operator.diagnose.offline.loading import DEMONSTRATION
-from thruway_operator.diagnose.offline.shown import credential_view, proxy_view
+from thruway_operator.diagnose.offline.shown import certificate_view, credential_view, proxy_view
 from thruway_operator.text.safe import mask_query
 from thruway_operator.translate.presets import NO_CREDENTIAL
 
@@ -59,6 +59,10 @@ def _upstream_data(told: Explanation, upstream: Forwarded) -> dict[str, Any]:
         "address": {"host": endpoint.host, "port": endpoint.port},
         "proxy": proxy_view(endpoint.proxy) if endpoint.proxy else None,
         "credential": conceal(credential_view(credential)) if credential else None,
+        "setFromSecret": [conceal(credential_view(item)) for item in endpoint.more_headers],
+        "clientCertificate": (
+            certificate_view(endpoint.tls.client) if endpoint.tls and endpoint.tls.client else None
+        ),
         "headers": {
             "set": [{"name": name, "value": conceal(value)} for name, value in _set(upstream)],
             "added": [{"name": name, "value": conceal(value)} for name, value in upstream.added],
@@ -128,6 +132,9 @@ def _upstream_lines(upstream: dict[str, Any], *, keys: bool) -> list[tuple[str, 
         ("host", upstream["authority"]),
         ("credential", upstream["credential"] or without),
     ]
+    lines += [("secret", item) for item in upstream["setFromSecret"]]
+    if upstream["clientCertificate"]:
+        lines.append(("certificate", upstream["clientCertificate"]))
     if upstream["proxy"]:
         lines.append(("proxy", f"through {upstream['proxy']}"))
     lines += [("set", f"{item['name']}: {item['value']}") for item in headers["set"]]

@@ -50,9 +50,7 @@ class Feed:
     def publish(self, resources: Resources) -> Translation:
         """Translate and publish; nothing is said."""
         translation = self._translate(resources)
-        config = translation.config
-        keys = [client.key for route in config.routes for client in route.clients or ()]
-        for secret in (*config.secrets.values(), *keys):
+        for secret in translation.config.secret_values():
             self._redactor.register(secret.reveal())
         self.xds.publish(GROUP, render_fragments(translation.config, self._system_ca))
         self._translation = translation

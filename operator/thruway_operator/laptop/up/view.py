@@ -79,7 +79,9 @@ def changes(before: Translation, after: Translation) -> str:
         "removed": sorted(old.keys() - new.keys()),
     }
     said = [f"{verb} {_list(names)}" for verb, names in parts.items() if names]
-    if before.config.secrets != after.config.secrets and not said:
+    old_secrets, new_secrets = before.config.secrets, after.config.secrets
+    old_pairs, new_pairs = before.config.certificates, after.config.certificates
+    if (old_secrets, old_pairs) != (new_secrets, new_pairs) and not said:
         said = ["credentials changed"]
     return "; ".join(said)
 

@@ -40,12 +40,13 @@ class User:
     def _route(self, name: str) -> str:
         return f"{ROUTES.format(self.namespace)}/{name}"
 
-    def secret(self, name: str = "openai", **entries: str) -> None:
-        """Create or replace a Secret."""
+    def secret(self, name: str = "openai", kind: str = "Opaque", **entries: str) -> None:
+        """Create or replace a Secret of this type."""
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": name},
+            "type": kind,
             "stringData": entries,
         }
         path = f"/api/v1/namespaces/{self.namespace}/secrets"

@@ -227,6 +227,7 @@ FAILURES: dict[str, Ask | Raw] = {
     "the Secret is missing": Ask("/no-secret/models"),
     "the Secret has not come yet": Ask(bench="no secrets"),
     "the CA bundle is missing": Ask("/no-ca/models"),
+    "the client certificate is missing": Ask("/no-certificate/models"),
     "the clients' Secret is missing": Ask("/no-clients/models"),
     "the upstream has not come yet": Ask(bench="no clusters"),
     "every worker of extproc is dead": Ask(bench="dead extproc"),
@@ -328,6 +329,7 @@ class Benches:
         answers = add("answers", rude_upstream.answer)
         clients = {"clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}}}
         missing = {"secretKeyRef": {"name": "missing", "key": "KEY"}}
+        certificate = {"name": "missing"}
         bundle = {"kind": "ConfigMap", "name": "missing", "key": "ca.crt"}
         strangers = {"type": "APIKey", "secretRef": {"name": "missing"}}
         return [
@@ -340,6 +342,9 @@ class Benches:
             _keyed("locked", answers.url, **clients),
             _keyed("no-clients", answers.url, clientAuth=strangers),
             _keyed("no-secret", answers.url, credential=missing),
+            _with_tls(
+                _keyed("no-certificate", "https://127.0.0.1:1"), clientCertificateRef=certificate
+            ),
             _with_tls(_keyed("no-ca", "https://127.0.0.1:1"), caCertificateRef=bundle),
             *(self._failing(name) for name in _PLAIN),
             *(self._untrusted(name) for name in _WITH_TLS),

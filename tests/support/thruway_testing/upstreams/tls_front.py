@@ -31,6 +31,8 @@ class Handshake:
     version: str | None
     alpn: str | None
     server_name: str | None
+    client: str | None = None
+    """The serial number of the client's certificate, in hexadecimal."""
 
 
 def server_context(
@@ -38,14 +40,19 @@ def server_context(
     *names: str,
     alpn: Sequence[str] = ("http/1.1",),
     only: str = "",
+    clients: trustme.CA | None = None,
 ) -> ssl.SSLContext:
     """Return the server's side, with a certificate for these names and IP addresses.
 
-    `only`: the one version that it speaks, such as `TLSv1_1`.
+    `only`: the one version that it speaks, such as `TLSv1_1`. `clients`: the CA of the
+    certificates that clients have to show.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     context.set_alpn_protocols(list(alpn))
+    if clients:
+        clients.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
     if only:
         speak_only(context, only)
     return context
@@ -163,8 +170,12 @@ class _Tls:
                     raise ConnectionError("the client left") from None
             else:
                 await self._flush()
+                shown = self._tls.getpeercert() or {}
                 return Handshake(
-                    self._tls.version(), self._tls.selected_alpn_protocol(), self._name
+                    self._tls.version(),
+                    self._tls.selected_alpn_protocol(),
+                    self._name,
+                    str(shown["serialNumber"]) if shown else None,
                 )
             finally:
                 await self._flush()
