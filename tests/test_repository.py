@@ -7,12 +7,15 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (ROOT / "extproc" / "thruway_extproc", ROOT / "operator" / "thruway_operator")
@@ -200,6 +203,23 @@ def test_help_names_every_target() -> None:
         [make, "help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert re.findall(r"^  ([\w-]+)  +\S", shown, re.MULTILINE) == declared[1].split()
+
+
+def test_versions_agree() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    chart = yaml.safe_load((ROOT / "charts" / "thruway" / "Chart.yaml").read_text("utf-8"))
+    values = yaml.safe_load((ROOT / "charts" / "thruway" / "values.yaml").read_text("utf-8"))
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    install = (ROOT / "docs" / "install.md").read_text("utf-8")
+    found = {
+        "installed: run `make setup`": metadata.version("thruway"),
+        "Chart.yaml, version": chart["version"],
+        "Chart.yaml, appVersion": chart["appVersion"],
+        "values.yaml, image.tag": values["image"]["tag"] or chart["appVersion"],
+        "Dockerfile": re.findall(r"^ARG VERSION=(.+)$", image, re.MULTILINE)[0],
+        **{f"docs/install.md, {tag}": tag for tag in re.findall(r"/thruway:([\d.]*\d)", install)},
+    }
+    assert found == dict.fromkeys(found, version)
 
 
 HASH = "--hash=sha256:" + "0" * 64
