@@ -34,6 +34,8 @@ from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow  # a real Envoy
+
 KEY = {"Authorization": "Bearer sk-of-the-client"}
 COMMAND = [sys.executable, "-I", "-m", "thruway_pod"]
 

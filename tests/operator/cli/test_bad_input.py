@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
+pytestmark = pytest.mark.slow  # hundreds of inputs
+
 
 @pytest.fixture(autouse=True)
 def no_envoy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # a real Envoy
+
 KEY = "sk-canary-explain-0123456789"
 
 

@@ -24,6 +24,8 @@ from thruway_testing.product.golden import read_case
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow  # envoy-data-plane takes seconds to import
+
 CASES = sorted((Path(__file__).parents[1] / "translate" / "golden").glob("*.in.yaml"))
 PREFIX = "type.googleapis.com/"
 BOOTSTRAP = f"{PREFIX}envoy.config.bootstrap.v3.Bootstrap"
