@@ -37,7 +37,7 @@ def _try_few_examples(item: pytest.Function) -> None:
             getattr(test, "_hypothesis_internal_use_settings", None)
         )
     elif isinstance(own := getattr(item.cls, "settings", None), hypothesis.settings):
-        item.cls.settings = _few(own)  # type: ignore[union-attr]
+        item.cls.settings = _few(own)
 
 
 def _few(own: hypothesis.settings | None) -> hypothesis.settings:

@@ -67,6 +67,7 @@ def _containerd(name: str) -> _Program:
     return _Program(f"{module}@v{version}", f"{module}/cmd/{name}", flags)
 
 
+_ACTIONLINT = "github.com/rhysd/actionlint"
 _HELM = "helm.sh/helm/v4"
 PROGRAMS: Final = {
     "etcd": _Program("go.etcd.io/etcd/server/v3@v3.7.3", "go.etcd.io/etcd/server/v3"),
@@ -81,6 +82,7 @@ PROGRAMS: Final = {
         )
     },
     **{name: _containerd(name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
+    "actionlint": _Program(f"{_ACTIONLINT}@v1.7.12", f"{_ACTIONLINT}/cmd/actionlint"),
     "coredns": _Program("github.com/coredns/coredns@v1.15.0", "github.com/coredns/coredns"),
     "helm": _Program(
         f"{_HELM}@v4.3.0",
