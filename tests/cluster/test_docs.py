@@ -75,7 +75,10 @@ def test_declare_a_route(
 def test_every_reason_of_a_condition_is_in_the_table() -> None:
     code = Path(__file__).parents[2] / "operator" / "thruway_operator"
     reasons = set()
-    for file in (code / "controller" / "status" / "conditions.py", *(code / "translate").glob("*.py")):
+    for file in (
+        code / "controller" / "status" / "conditions.py",
+        *(code / "translate").glob("*.py"),
+    ):
         text = file.read_text(encoding="utf-8")
         reasons |= set(re.findall(r'Refused\(\s*"(\w+)"', text))
         reasons |= set(re.findall(r'Condition\(kind, (?:True|False|None), "(\w+)"', text))
