@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from thruway_operator.cli.shared import Unusable
+from thruway_operator.text.hostport import split_host_port
 
 if TYPE_CHECKING:
     from thruway_operator.envoy.bootstrap import ProxyOptions
@@ -110,7 +111,7 @@ def _options(given: dict[str, Any]) -> ProxyOptions:
 
 
 def _address(text: str, option: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+    found = split_host_port(text)
+    if found is None or not all(found):
         raise Unusable(f"{option} must be ADDRESS:PORT, with a port from 1 to 65535")
-    return host.strip("[]"), int(port)
+    return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from thruway_operator.cli.shared import Unusable, say
+from thruway_operator.text.hostport import split_host_port
 
 if TYPE_CHECKING:
     from thruway_operator.sidecar.decide import Settings
@@ -105,8 +106,8 @@ def _settings(operator: str, image: str, envoy_image: str) -> Settings:
     from thruway_operator.sidecar.decide import Images, InjectorError, Settings
     from thruway_operator.sidecar.decide.settings import check_image
 
-    host, _, port = operator.rpartition(":")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+    found = split_host_port(operator)
+    if found is None or not all(found):
         raise Unusable("--operator must be HOST:PORT, with a port from 1 to 65535")
     try:
         images = Images(check_image(image, "--image"), check_image(envoy_image, "--envoy-image"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from thruway_operator.cli.shared import Unusable
+from thruway_operator.text.hostport import split_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -128,7 +129,7 @@ def _resources(text: str) -> tuple[Resources, Resources]:
 
 
 def _address(value: str, option: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+    found = split_host_port(value)
+    if found is None or not found[1]:
         raise Unusable(f"{option} must end in a port, from 1 to 65535")
-    return host.strip("[]"), int(port)
+    return found

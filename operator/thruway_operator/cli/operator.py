@@ -13,6 +13,7 @@ import click
 
 from thruway_operator.cli.injector import injector, injector_options, service_names
 from thruway_operator.cli.shared import Unusable
+from thruway_operator.text.hostport import split_host_port
 
 if TYPE_CHECKING:
     from thruway_operator.controller.options import Gateway, OperatorOptions, OwnCertificates
@@ -200,10 +201,10 @@ def _has_port(address: str) -> bool:
 
 
 def _listen(value: str, option: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+    found = split_host_port(value)
+    if found is None:
         raise Unusable(f"{option} must be HOST:PORT or :PORT, with a port up to 65535")
-    return host.strip("[]"), int(port)
+    return found
 
 
 def main() -> None:

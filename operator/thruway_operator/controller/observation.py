@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from thruway_operator.api.route import PassthroughRoute
     from thruway_operator.controller.options import OperatorOptions
     from thruway_operator.controller.serving import Serving
+    from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.sources.kubernetes.objects import RouteObject
     from thruway_operator.translate import Verdict
     from thruway_operator.translate.cluster import ClusterTranslation
     from thruway_operator.xds.protocol.resources import Fragment
 
 __all__ = ["Observation"]
-
-ObjectKey = tuple[str, str]
 
 
 class Observation:

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from thruway_operator.kube.client import KubeClient
+    from thruway_operator.resources.keys import ObjectKey
 
-__all__ = ["ObjectKey", "Reflector"]
-
-ObjectKey = tuple[str, str]
-"""Namespace ("" for what has none) and name."""
+__all__ = ["Reflector"]
 
 _JSON: Final = "application/json"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"

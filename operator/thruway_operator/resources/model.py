@@ -9,16 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thruway_operator.api.route import PassthroughRoute
+    from thruway_operator.resources.keys import HostPort, ObjectKey
     from thruway_operator.resources.secret import SecretValue
 
-__all__ = ["DefaultProxy", "ForwardProxies", "HostPort", "ObjectKey", "Resources"]
-
-ObjectKey = tuple[str, str]
-"""Namespace and name."""
-
-
-HostPort = tuple[str, int]
-"""Host and port."""
+__all__ = ["DefaultProxy", "ForwardProxies", "Resources"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from thruway_operator.api.route import PassthroughRoute, Upstream
-    from thruway_operator.resources.model import ObjectKey, Resources
+    from thruway_operator.resources.keys import ObjectKey
+    from thruway_operator.resources.model import Resources
 
 __all__ = [
     "GATEWAY",

@@ -16,7 +16,8 @@ from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import KeyRef, Upstream
-    from thruway_operator.resources.model import DefaultProxy, HostPort, Resources
+    from thruway_operator.resources.keys import HostPort
+    from thruway_operator.resources.model import DefaultProxy, Resources
 
 __all__ = ["Chosen", "choose_proxy", "find_login", "is_direct", "is_direct_entry", "read_proxy_url"]
 

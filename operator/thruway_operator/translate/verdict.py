@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from thruway_operator.api.route import PassthroughRoute
     from thruway_operator.translate.translated import Translated
 
-__all__ = ["Condition", "Refused", "Verdict", "conflicted", "verdict_of"]
+__all__ = ["NOT_LOOKED_UP", "Condition", "Refused", "Verdict", "conflicted", "verdict_of"]
 
 
 class Refused(Exception):  # noqa: N818 - a verdict, not a fault
@@ -56,7 +56,7 @@ class Verdict:
 
 _ACCEPTED: Final = Condition("Accepted", True, "Accepted", "The route is valid.")
 _RESOLVED: Final = Condition("ResolvedRefs", True, "ResolvedRefs", "All references were found.")
-_NOT_LOOKED_UP: Final = Condition(
+NOT_LOOKED_UP: Final = Condition(
     "ResolvedRefs", None, "NotLookedUp", "The route is not accepted, so nothing was looked up."
 )
 
@@ -74,7 +74,7 @@ def verdict_of(route: PassthroughRoute, outcome: Translated | Refused) -> Verdic
     """Return what a route is told of its outcome."""
     if isinstance(outcome, Refused):
         accepted = Condition("Accepted", False, outcome.reason, outcome.message)
-        return Verdict(route.id, route.generation, accepted, _NOT_LOOKED_UP)
+        return Verdict(route.id, route.generation, accepted, NOT_LOOKED_UP)
     resolved = _RESOLVED
     if outcome.failures:
         message = "; ".join(dict.fromkeys(failure.message for failure in outcome.failures))

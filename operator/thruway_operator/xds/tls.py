@@ -1,7 +1,7 @@
 """The server's certificate: read from files, and read again when they change.
 
-kubelet replaces the files of a Secret under way; what is served then follows without a restart, and
-without an end to streams that began with the old certificate.
+When kubelet replaces the files of a Secret, the server uses the new ones without a restart, and
+streams that began with the old certificate go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import grpc
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CertificateError", "CertificateFiles"]
+__all__ = ["CertificateError", "CertificateFiles", "PemPair"]
 
 _log = logging.getLogger("thruway.xds")
 
@@ -27,17 +27,57 @@ class CertificateError(Exception):
     """Certificate and key cannot be used; the message is a sentence and holds nothing of them."""
 
 
-class CertificateFiles:
-    """A certificate chain and its key, both PEM files.
-
-    gRPC asks for them at each handshake, in a thread of its own, and goes on with what it has if
-    what it is given cannot be used.
-    """
+class PemPair:
+    """A certificate chain and its key, both PEM files that may be replaced at any time."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._certificate = certificate
         self._key = key
         self._seen: _Signature = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the files are others than those that `load` last looked at."""
+        return self._signature() != self._seen
+
+    def load(self) -> tuple[bytes, bytes, ssl.SSLContext]:
+        """Return chain, key, and a server's context with both; all of the same moment.
+
+        Raises:
+            CertificateError: the files as they are now cannot be used.
+        """
+        for _ in range(_TRIES):  # the files are two, and may be replaced between two reads
+            self._seen = self._signature()
+            try:
+                # An encrypted key must not make OpenSSL ask at the terminal.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self._certificate, self._key, password="")
+                chain, key = self._certificate.read_bytes(), self._key.read_bytes()
+            except (OSError, ValueError) as error:
+                if self.changed:
+                    continue
+                raise CertificateError(
+                    f"certificate {self._certificate} with key {self._key} cannot be used "
+                    f"({_cause(error)})"
+                ) from None
+            if not self.changed:
+                return chain, key, context
+        raise CertificateError(f"certificate {self._certificate} does not stop changing")
+
+    def _signature(self) -> _Signature:
+        return tuple(_stat(path) for path in (self._certificate, self._key))
+
+
+class CertificateFiles:
+    """The certificate of a gRPC server.
+
+    gRPC asks for it at each handshake, in a thread of its own, and keeps the one it has if the new
+    one cannot be used.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._pair = PemPair(certificate, key)
+        self._certificate = certificate
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return what a server's port takes.
@@ -50,7 +90,7 @@ class CertificateFiles:
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the new pair if there is one that can be used; None: go on with the old."""
-        if self._signature() == self._seen:
+        if not self._pair.changed:
             return None
         try:
             pair = self._load()
@@ -61,34 +101,14 @@ class CertificateFiles:
         return pair
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
-        for _ in range(_TRIES):  # the files are two, and may be replaced between two reads
-            self._seen = self._signature()
-            error = self._problem()
-            if error is None:
-                key, certificate = self._key.read_bytes(), self._certificate.read_bytes()
-            if self._signature() != self._seen:
-                continue
-            if error is not None:
-                raise CertificateError(
-                    f"certificate {self._certificate} with key {self._key} cannot be used ({error})"
-                )
-            return grpc.ssl_server_certificate_configuration([(key, certificate)])
-        raise CertificateError(f"certificate {self._certificate} does not stop changing")
+        chain, key, _ = self._pair.load()
+        return grpc.ssl_server_certificate_configuration([(key, chain)])
 
-    def _problem(self) -> str | None:
-        try:
-            # An encrypted key must not make OpenSSL ask at the terminal.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                self._certificate, self._key, password=""
-            )
-        except ssl.SSLError as error:
-            return (error.reason or "no PEM").replace("_", " ").lower()
-        except (OSError, ValueError) as error:
-            return getattr(error, "strerror", None) or type(error).__name__
-        return None
 
-    def _signature(self) -> _Signature:
-        return tuple(_stat(path) for path in (self._certificate, self._key))
+def _cause(error: OSError | ValueError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "no PEM").replace("_", " ").lower()
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _stat(path: Path) -> tuple[int, ...]:

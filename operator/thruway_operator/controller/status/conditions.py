@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.translate import Condition
+from thruway_operator.translate.verdict import NOT_LOOKED_UP, Condition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,9 +18,6 @@ __all__ = ["Proxies", "count", "programmed_reason", "status_of", "was_programmed
 _MESSAGE: Final = 2_000
 """Characters of a message; Envoy may quote a whole route."""
 
-_NOT_LOOKED_UP: Final = Condition(
-    "ResolvedRefs", None, "NotLookedUp", "The route is not accepted, so nothing was looked up."
-)
 # Without a number: the message would change, and be written, with every pod that comes.
 _ALL_SERVE: Final = Condition("Programmed", True, "Programmed", "All connected proxies serve it.")
 
@@ -98,7 +95,7 @@ def _verdict(observed: Observed) -> tuple[Condition, Condition]:
     verdict = observed.verdict
     if verdict is None:
         problem = observed.problem or "the route cannot be read"
-        return Condition("Accepted", False, "Invalid", problem), _NOT_LOOKED_UP
+        return Condition("Accepted", False, "Invalid", problem), NOT_LOOKED_UP
     return verdict.accepted, verdict.resolved_refs
 
 

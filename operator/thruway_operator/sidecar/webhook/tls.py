@@ -1,4 +1,4 @@
-"""The certificate of the webhook: whatever its files hold when somebody connects.
+"""The webhook's certificate: what its files hold when a client connects.
 
 kopf's own server restarts its listener for new files, and calls fail meanwhile (4 of 242).
 """
@@ -6,61 +6,40 @@ kopf's own server restarts its listener for new files, and calls fail meanwhile 
 from __future__ import annotations
 
 import logging
-import ssl
 from typing import TYPE_CHECKING
 
+from thruway_operator.xds.tls import CertificateError, PemPair
+
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
 __all__ = ["server_context"]
 
 _log = logging.getLogger("thruway.injector")
 
-_Stamp = tuple[int, int]
-
-
-class _Pair:
-    def __init__(self, certificate: Path, key: Path) -> None:
-        self._files = certificate, key
-        self._stamp: _Stamp | None = None
-        self.context = self._load()
-
-    def refresh(self) -> None:
-        """Read the files again if they have changed; keep what there is if they cannot be read."""
-        try:
-            if self._look() != self._stamp:
-                self.context = self._load()
-        except (OSError, ssl.SSLError) as error:
-            # They are being replaced: the next to connect makes us look again.
-            _log.debug("the new certificate cannot be read yet: %s", error)
-
-    def _load(self) -> ssl.SSLContext:
-        stamp = self._look()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(*self._files)
-        self._stamp = stamp
-        return context
-
-    def _look(self) -> _Stamp:
-        found = self._files[0].stat()
-        return found.st_mtime_ns, found.st_ino
-
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return a context that serves what is in these PEM files, at each handshake anew.
+    """Return a context that serves the content of these PEM files, read again when they change.
 
     Raises:
-        OSError: they cannot be read, or are no pair (ssl.SSLError).
+        CertificateError: they cannot be used.
     """
-    pair = _Pair(certificate, key)
-    context = pair.context
+    pair = PemPair(certificate, key)
+    _, _, context = pair.load()
+    current = context
 
     def choose(
         connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
     ) -> None:
-        pair.refresh()
-        connection.context = pair.context
+        nonlocal current
+        if pair.changed:
+            try:
+                _, _, current = pair.load()
+            except CertificateError as error:
+                # They are being replaced: the next connection looks again.
+                _log.debug("%s; the previous certificate is served", error)
+        connection.context = current
 
     context.sni_callback = choose
     return context

@@ -15,11 +15,10 @@ from thruway_operator.resources.secret import SecretValue
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.sources.files.documents import Document, SourceProblem
 
 __all__ = ["Manifests", "Origin", "Placed", "read_manifests"]
-
-ObjectKey = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from thruway_operator.resources.model import ObjectKey, Resources
+from thruway_operator.resources.model import Resources
 from thruway_operator.sources.files.documents import SourceProblem
 from thruway_operator.sources.files.manifests import Manifests, Origin, Placed
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.resources.secret import SecretValue
 
 __all__ = ["Objection", "Reading", "merged"]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from thruway_operator.resources.model import ForwardProxies, HostPort, Resources
+from thruway_operator.resources.model import ForwardProxies, Resources
 from thruway_operator.sources.files.clients import with_client_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from thruway_operator.resources.keys import HostPort
     from thruway_operator.resources.secret import SecretValue
 
 __all__ = ["Setting"]

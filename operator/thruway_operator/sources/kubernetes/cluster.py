@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
     from thruway_operator.api.route import PassthroughRoute
     from thruway_operator.kube import KubeClient
+    from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.resources.secret import SecretValue
     from thruway_operator.sources.kubernetes.objects import RouteObject
     from thruway_operator.translate.cluster import References
 
 __all__ = ["ClusterSource", "Watched"]
-
-ObjectKey = tuple[str, str]
 
 # Never a credential for an upstream, and by far the largest Secrets.
 _NO_CREDENTIALS: Final = ",".join(

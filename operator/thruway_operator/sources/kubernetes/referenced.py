@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from thruway_operator.kube import KubeClient
+    from thruway_operator.resources.keys import ObjectKey
 
 __all__ = ["Referenced"]
-
-ObjectKey = tuple[str, str]
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from thruway_operator.kube import KubeClient
-    from thruway_operator.kube.reflector import ObjectKey
+    from thruway_operator.resources.keys import ObjectKey
 
 __all__ = ["RouteStore"]
 

@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from thruway_operator.sidecar.webhook.tls import server_context
+from thruway_operator.xds.tls import CertificateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,5 +122,5 @@ def test_while_files_are_replaced_the_last_good_one_is_served(
 
 
 def test_without_a_certificate_it_does_not_start(folder: Folder) -> None:
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(CertificateError, match=r"cannot be used \(No such file"):
         server_context(folder.certificate, folder.key)
