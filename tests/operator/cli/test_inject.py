@@ -90,6 +90,19 @@ def test_the_pods_of_a_list(tmp_path: Path) -> None:
         assert pod["spec"]["volumes"]
 
 
+def test_the_pods_of_typed_and_nested_lists(tmp_path: Path) -> None:
+    pod = maker("v1", "Pod")
+    del pod["apiVersion"], pod["kind"]
+    pods = {"apiVersion": "v1", "kind": "PodList", "items": [pod]}
+    deployments = {"apiVersion": "apps/v1", "kind": "DeploymentList", "items": []}
+    nested = {"apiVersion": "v1", "kind": "List", "items": [pods, deployments]}
+    code, out, _ = run(tmp_path, nested)
+    assert code == 0
+    made, none = yaml.safe_load(out)["items"]
+    assert none == deployments
+    assert made["items"][0]["spec"]["volumes"]
+
+
 def test_routes_beside_them(tmp_path: Path) -> None:
     route = {
         "apiVersion": "thruway.dev/v1alpha1",
@@ -98,7 +111,8 @@ def test_routes_beside_them(tmp_path: Path) -> None:
         "spec": {"path": "/ai", "provider": "openai", "upstream": {"versionPrefix": ""}},
     }
     listed = {"apiVersion": "v1", "kind": "List", "items": [route]}
-    for given in (route, listed):
+    typed = {**listed, "apiVersion": "thruway.dev/v1alpha1", "kind": "PassthroughRouteList"}
+    for given in (route, listed, typed):
         code, out, err = run(tmp_path, given, maker("v1", "Pod"), options=("-n", "shop"))
         assert (code, err) == (0, "")
         first, second = yaml.safe_load_all(out)

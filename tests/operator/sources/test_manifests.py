@@ -84,9 +84,43 @@ def test_a_list_of_nothing_sensible_is_refused(items: str) -> None:
     assert problem(f"kind: List\n{items}").startswith("f.yaml:2: items of a List must be a list")
 
 
-def test_a_list_in_a_list_is_refused() -> None:
-    text = "kind: List\nitems:\n- kind: List\n  items: []\n"
-    assert problem(text).startswith("f.yaml:4: items of a List must be a list")
+def test_a_list_in_a_list_is_read() -> None:
+    inner = {"kind": "List", "items": [yaml.safe_load(ROUTE)]}
+    manifests = read(yaml.safe_dump({"kind": "List", "items": [inner, inner | {"items": []}]}))
+    assert (manifests.problems, manifests.warnings) == ([], [])
+    (placed,) = manifests.routes
+    assert placed.location == ("items", 0, "items", 0)
+
+
+def test_a_list_in_a_list_has_its_own_lines() -> None:
+    text = "kind: List\nitems:\n- kind: SecretList\n  items:\n  - metadata: {}\n"
+    assert problem(text).startswith("f.yaml:5: metadata.name is required")
+    text = "kind: List\nitems:\n- kind: ConfigMapList\n  items: 5\n"
+    assert problem(text) == "f.yaml:4: items of a ConfigMapList must be a list"
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["kinds", "no-kinds"])
+def test_typed_lists_are_read(bare: bool) -> None:
+    """The API server leaves kind and apiVersion out of the items of `kubectl get --raw`."""
+    resources = {
+        "PassthroughRoute": yaml.safe_load(ROUTE),
+        "Secret": yaml.safe_load(secret(stringData={"k": "v"})),
+        "ConfigMap": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}},
+    }
+    lists = []
+    for kind, item in resources.items():
+        version = item.get("apiVersion", "v1")
+        left_out = {"apiVersion", "kind"} if bare else set()
+        items = [{key: value for key, value in item.items() if key not in left_out}]
+        lists.append({"apiVersion": version, "kind": f"{kind}List", "items": items})
+    manifests = read(yaml.safe_dump_all(lists))
+    assert (manifests.problems, manifests.warnings) == ([], [])
+    assert len(manifests.routes) == len(manifests.secrets) == len(manifests.config_maps) == 1
+
+
+def test_a_typed_list_of_another_version_is_refused() -> None:
+    text = "apiVersion: v2\nkind: PassthroughRouteList\nitems:\n- metadata: {name: a}\n"
+    assert problem(text).startswith("f.yaml:4: apiVersion of a PassthroughRoute must be thruway")
 
 
 def test_problems_in_a_list_have_their_own_lines() -> None:
@@ -147,7 +181,7 @@ def test_config_map_data_of_the_wrong_type(value: Any) -> None:
     assert "data" in problem(text)
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "HTTPRoute", "passthroughroute", "SecretList"])
+@pytest.mark.parametrize("kind", ["Deployment", "HTTPRoute", "passthroughroute", "PodList"])
 def test_other_kinds_are_left_out_with_a_warning(kind: str) -> None:
     manifests = read(f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: x}}\n---\n{ROUTE}")
     (warning,) = map(str, manifests.warnings)
@@ -235,14 +269,15 @@ anything = st.recursive(
         | st.dictionaries(
             st.sampled_from(["kind", "metadata", "name", "namespace", "data", "items", "spec", "a"])
             | st.integers(0, 3),
-            inner | st.sampled_from(["Secret", "List", "PassthroughRoute", "ConfigMap"]),
+            inner
+            | st.sampled_from(["Secret", "List", "SecretList", "PassthroughRoute", "ConfigMap"]),
             max_size=4,
         )
     ),
     max_leaves=15,
 )
 objects = st.fixed_dictionaries(
-    {"kind": st.sampled_from(["Secret", "List", "PassthroughRoute", "ConfigMap"])},
+    {"kind": st.sampled_from(["Secret", "List", "SecretList", "PassthroughRoute", "ConfigMap"])},
     optional={
         "apiVersion": st.just("thruway.dev/v1alpha1"),
         "metadata": st.just({"name": "x"}) | anything,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.api.problems import shown_name
 from thruway_operator.api.route import KIND
 from thruway_operator.sidecar.decide import Injected, Namespace, Refused, Skipped, facts_of, inject
-from thruway_operator.sidecar.decide.workloads import pod_of, with_pod
+from thruway_operator.sidecar.decide.workloads import KINDS, pod_of, with_pod
 from thruway_operator.sources.files.documents import parse_documents
+from thruway_operator.sources.files.lists import is_list, items_of, typed_item
 from thruway_operator.sources.files.manifests import read_manifests
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from thruway_operator.sources.files.documents import Document, SourceProblem
 
 __all__ = ["Outcome", "inject_texts"]
+
+_KINDS: Final = frozenset((KIND, *(kind for _, kind in KINDS)))
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ def inject_texts(texts: Mapping[str, str], settings: Settings, namespace: str) -
 def _routes(
     documents: Iterable[Document], namespace: str, outcome: Outcome
 ) -> dict[str, list[RouteFacts]]:
-    only = [document for document in documents if _holds_routes(document.data)]
+    only = [document for document in documents if _holds_routes(document)]
     manifests = read_manifests(only)
     outcome.problems += manifests.problems
     found: dict[str, list[RouteFacts]] = {}
@@ -64,13 +67,9 @@ def _routes(
     return found
 
 
-def _holds_routes(data: Any) -> bool:  # noqa: ANN401 - any YAML
-    if not isinstance(data, dict):
-        return False
-    items = data.get("items")
-    if data.get("kind") == "List" and isinstance(items, list):
-        return any(_holds_routes(item) for item in items)
-    return data.get("kind") == KIND
+def _holds_routes(document: Document) -> bool:
+    items = (item for _, item in items_of(document.data, _KINDS))
+    return any(isinstance(item, dict) and item.get("kind") == KIND for item in items)
 
 
 def _namespace(data: Any, place: tuple[str | int, ...] = ()) -> str:  # noqa: ANN401 - any YAML
@@ -95,14 +94,13 @@ class _Maker:
         self._routes = routes
 
     def made(self, document: Document, data: Any, place: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - any YAML
-        """Return the document, or an item of a List, with its sidecar."""
-        if isinstance(data, dict) and data.get("kind") == "List" and not place:
-            items = data.get("items")
-            if isinstance(items, list):
-                made = [
-                    self.made(document, item, ("items", index)) for index, item in enumerate(items)
-                ]
-                return {**data, "items": made}
+        """Return the document, or an item of a list, with its sidecar."""
+        if is_list(data, _KINDS) and isinstance(data.get("items"), list):
+            made = [
+                self.made(document, typed_item(data, item), (*place, "items", index))
+                for index, item in enumerate(data["items"])
+            ]
+            return {**data, "items": made}
         pod = pod_of(data)
         return data if pod is None else self._with_sidecar(document, data, pod, place)
 

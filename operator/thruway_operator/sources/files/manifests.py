@@ -1,16 +1,17 @@
-"""Turns documents into resources: `PassthroughRoute`, `Secret`, `ConfigMap`, `List`s of them."""
+"""Turns documents into resources: `PassthroughRoute`, `Secret`, `ConfigMap`, and lists of them."""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from thruway_operator.api.problems import field_name, problems, shown_name
 from thruway_operator.api.route import API_VERSION, KIND, PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.resources.secret import SecretValue
+from thruway_operator.sources.files.lists import is_list, items_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from thruway_operator.sources.files.documents import Document, SourceProblem
 
 __all__ = ["Manifests", "Origin", "Placed", "read_manifests"]
+
+
+KINDS: Final = (KIND, "Secret", "ConfigMap")
+"""What is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def read_manifests(documents: Iterable[Document]) -> Manifests:
     """Return what the documents hold, and what is wrong with them."""
     manifests = Manifests()
     for document in documents:
-        for location, data in _items(document.data):
+        for location, data in items_of(document.data, KINDS):
             try:
                 _read_one(document, location, data, manifests)
             except _Wrong as wrong:
@@ -91,14 +96,6 @@ def read_manifests(documents: Iterable[Document]) -> Manifests:
                 manifests.problems += wrong.more
     manifests.problems.sort(key=lambda problem: problem.line)
     return manifests
-
-
-def _items(data: Any) -> list[tuple[tuple[str | int, ...], Any]]:  # noqa: ANN401 - any YAML
-    if isinstance(data, dict) and data.get("kind") == "List":
-        items = data.get("items")
-        if items is None or isinstance(items, list):
-            return [(("items", index), item) for index, item in enumerate(items or [])]
-    return [((), data)]
 
 
 def _read_one(
@@ -114,8 +111,8 @@ def _read_one(
         raise _Wrong(("kind",), f"kind is required: {KIND} or Secret")
     if kind == KIND:
         manifests.routes.append(_route(document, location, data))
-    elif kind == "List":
-        raise _Wrong(("items",), "items of a List must be a list, with no List in it")
+    elif is_list(data, KINDS):
+        raise _Wrong(("items",), f"items of a {kind} must be a list")
     elif kind == "Secret":
         _add(manifests.secrets, _key(data), _secret_data(data), kind)
         manifests.origins[kind, _key(data)] = Origin(document, location)
