@@ -214,7 +214,11 @@ def test_other_webhooks_may_come_before_or_after(
     ]
     # Whoever came after us is told, too.
     for container in spec["containers"]:
-        assert [item["name"] for item in container["env"]] == ["OPENAI_BASE_URL", "OPENAI_API_KEY"]
+        assert [item["name"] for item in container["env"]] == [
+            "OPENAI_BASE_URL",
+            "OPENAI_API_BASE",
+            "OPENAI_API_KEY",
+        ]
     assert "exec" in spec["initContainers"][-1]["startupProbe"]
 
 

@@ -11,7 +11,7 @@ from thruway_operator.diagnose.findings.conventions import (
     annotations_of,
     name_of,
 )
-from thruway_operator.sidecar.decide.names import BASE_URL
+from thruway_operator.sidecar.decide.providers import BASE_URLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,22 +21,34 @@ if TYPE_CHECKING:
 __all__ = ["base_urls", "is_below", "routes_concerned", "told"]
 
 
-def told(pod: Object) -> dict[str, dict[str, Any]]:
-    """Return the entry of OPENAI_BASE_URL of each of the application's containers that has one."""
-    found = {item["name"]: _variable(item) for item in pod["spec"].get("containers") or ()}
-    return {name: entry for name, entry in found.items() if entry is not None}
+def told(pod: Object) -> list[tuple[str, dict[str, Any]]]:
+    """Return (container, entry) for the base URLs of the application's containers.
+
+    Of two variables of one provider with the same value only the first.
+    """
+    containers = pod["spec"].get("containers") or ()
+    return [
+        (item["name"], entry)
+        for item in containers
+        if item["name"] not in SIDECAR
+        for entry in _variables(item)
+    ]
 
 
-def _variable(container: Mapping[str, Any]) -> dict[str, Any] | None:
-    if container["name"] in SIDECAR:
-        return None
-    entries = container.get("env") or ()
-    return next((item for item in entries if item["name"] == BASE_URL), None)
+def _variables(container: Mapping[str, Any]) -> list[dict[str, Any]]:
+    by_name = {item["name"]: item for item in container.get("env") or ()}
+    entries = [by_name[name] for name in BASE_URLS if name in by_name]
+    values = [entry.get("value") for entry in entries]
+    return [
+        entry
+        for index, entry in enumerate(entries)
+        if values[index] is None or values[index] not in values[:index]
+    ]
 
 
 def base_urls(pod: Object) -> list[str] | None:
-    """Return the values of OPENAI_BASE_URL; None if one cannot be seen, or there is none."""
-    values = [entry.get("value") for entry in told(pod).values()]
+    """Return the base URLs of its containers; None if one cannot be seen, or there is none."""
+    values = [entry.get("value") for _, entry in told(pod)]
     if not values or any(value is None or "$(" in value for value in values):
         return None
     return [str(value) for value in values]

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from thruway_operator.diagnose.findings.calling import is_below, told
 from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, name_of, restart
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
-from thruway_operator.sidecar.decide.names import BASE_URL, INJECTED
+from thruway_operator.sidecar.decide.names import INJECTED
 from thruway_operator.sidecar.decide.options import unknown_annotations
+from thruway_operator.sidecar.decide.providers import BASE_URLS, OPENAI, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,7 @@ _HOSTS: Final = ("127.0.0.1", "localhost")
 
 
 def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether OPENAI_BASE_URL of the pod's containers leads to its sidecar."""
+    """Yield whether the base URLs of the pod's containers lead to its sidecar."""
     name = name_of(pod)
     unknown = unknown_annotations(annotations_of(pod))
     if unknown:  # of a Deployment's pods nobody saw the injector's warning
@@ -36,29 +37,32 @@ def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
     if not entries:
         yield _untold(facts, pod, left_alone=left_alone)
         return
-    for container, entry in entries.items():
+    for container, entry in entries:
         value = entry.get("value")
+        what = f"{entry['name']} of container {container} of pod {name}"
         if value is None or "$(" in value:
-            message = f"{BASE_URL} of container {container} of pod {name} comes from elsewhere"
-            yield unchecked(_NAME, message)
+            yield unchecked(_NAME, f"{what} comes from elsewhere")
             continue
         wrong = _wrong(facts, pod, value)
+        if wrong and _is_unused_default(facts, pod, value):
+            yield unchecked(_NAME, f"namespace {facts.namespace} has no route of provider openai")
+            continue
         if wrong:
-            message = f"{BASE_URL} of container {container} of pod {name} {wrong}"
-            yield failed(_NAME, message, _remedy(facts, pod, value))
+            remedy = _remedy(facts, pod, value, BASE_URLS[entry["name"]])
+            yield failed(_NAME, f"{what} {wrong}", remedy)
             return
-        yield good(_NAME, f"{BASE_URL} of container {container} of pod {name} leads to the sidecar")
+        yield good(_NAME, f"{what} leads to the sidecar")
 
 
 def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
-    message = f"no container of pod {name_of(pod)} has {BASE_URL}"
+    message = f"no container of pod {name_of(pod)} has {OPENAI.base_urls[0]}"
     if left_alone:
         return unchecked(_NAME, f'{message}, as thruway.dev/env: "false" says')
-    remedy = f"{restart(pod)}, or set it to {_right(facts, pod)}"
+    remedy = f"{restart(pod)}, or set it to {_right(facts, pod, OPENAI)}"
     return failed(_NAME, f"{message}, so an SDK calls its API directly", remedy)
 
 
-def _remedy(facts: Facts, pod: Object, value: str) -> str:
+def _remedy(facts: Facts, pod: Object, value: str, provider: Provider) -> str:
     """The injector's own value was right when the pod was made: then the route has changed."""
     injectors = f"http://{_HOSTS[0]}:{_port(pod)}/"
     if INJECTED in annotations_of(pod) and value.startswith(injectors):
@@ -66,15 +70,36 @@ def _remedy(facts: Facts, pod: Object, value: str) -> str:
             f"{restart(pod)}, or put the route's path back; if the pod's template itself sets it, "
             "take it out there first"
         )
-    return f"take it out of the pod's template, or set it to {_right(facts, pod)}"
+    return f"take it out of the pod's template, or set it to {_right(facts, pod, provider)}"
 
 
-def _right(facts: Facts, pod: Object) -> str:
+def _right(facts: Facts, pod: Object, provider: Provider) -> str:
     named = annotations_of(pod).get(ROUTE)
-    routes = facts.routes.items
-    chosen = next((item for item in routes if named in {None, name_of(item)}), None)
+    routes = [item for item in facts.routes.items if _is_for(item, provider)]
+    chosen = next((item for item in routes if named == name_of(item)), None)
+    chosen = chosen or next(iter(routes), None)
     path = chosen["spec"]["path"] if chosen else "/…"
-    return f"http://127.0.0.1:{_port(pod)}{path}/v1"
+    return f"http://127.0.0.1:{_port(pod)}{path}{'/v1' if provider.versioned else ''}"
+
+
+def _is_unused_default(facts: Facts, pod: Object, value: str) -> bool:
+    """Tell whether it is what the injector sets for OpenAI where only other providers have routes.
+
+    Whether the application calls OpenAI at all cannot be seen.
+    """
+    routes = facts.routes.items
+    default = f"http://{_HOSTS[0]}:{_port(pod)}{OPENAI.usual_path}/v1"
+    return (
+        INJECTED in annotations_of(pod)
+        and value == default
+        and bool(routes)
+        and not any(_is_for(route, OPENAI) for route in routes)
+    )
+
+
+def _is_for(route: Object, provider: Provider) -> bool:
+    name: str = route["spec"].get("provider", OPENAI.name)
+    return name == provider.name
 
 
 def _port(pod: Object) -> str:

@@ -1,13 +1,13 @@
-"""The variables by which an application finds its sidecar: those that OpenAI's SDKs read."""
+"""The variables by which an application finds its sidecar: those that the providers' SDKs read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.sidecar.decide.names import BASE_URL, KEY
+from thruway_operator.sidecar.decide.proxies import past_proxies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence, Set
 
     from thruway_operator.sidecar.decide.routes import Choice
 
@@ -18,31 +18,57 @@ PLACEHOLDER: Final = "thruway"
 
 
 def told(
-    container: Mapping[str, Any], url: str, choice: Choice
+    container: Mapping[str, Any], port: int, choices: Sequence[Choice]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the container with the variables that it does not set itself, and warnings.
 
-    One that sets OPENAI_BASE_URL knows where it calls, and with which key: it keeps both.
+    One that sets a provider's base URL knows where it calls, and with which key: it gets none of
+    that provider's variables.
     """
     given = list(container.get("env") or ())
-    names = {item.get("name") for item in given}
-    if BASE_URL in names:
-        return dict(container), ()
-    ours = {BASE_URL: url, KEY: PLACEHOLDER}
-    added = [{"name": name, "value": value} for name, value in ours.items() if name not in names]
-    warnings = []
-    if container.get("envFrom"):
+    names = {item["name"] for item in given if isinstance(item.get("name"), str)}
+    added: dict[str, str] = {}
+    warnings: list[str] = []
+    for choice in choices:
+        ours = _variables(choice, port, names)
+        if ours:
+            added |= ours
+            warnings += choice.warnings
+            warnings += _missing_key(container, choice, names)
+    if added and container.get("envFrom"):
         # What a ConfigMap or Secret holds is not to be seen at admission, and may change before
         # the container starts; an entry in `env` goes before it (Kubernetes: "Define Environment
         # Variables for a Container"). Most hold nothing of ours but, perhaps, the real key that
         # the sidecar makes needless: so ours are set, and that is said.
         warnings.append(
-            f"container {container.get('name')} uses envFrom: {BASE_URL} and {KEY} from there do "
-            "not count; set them in env to keep them"
+            f"container {container.get('name')} uses envFrom: {_listed(list(added))} from there "
+            "do not count; set them in env to keep them"
         )
-    if choice.wants_key and KEY not in names:
-        warnings.append(
-            f"PassthroughRoute {choice.wants_key} lets in clients with a key of their own alone: "
-            f"set {KEY} in container {container.get('name')}"
-        )
-    return {**container, "env": [*given, *added]}, tuple(warnings)
+    env = [*given, *({"name": name, "value": value} for name, value in added.items())]
+    whole = {**container, "env": env} if added else dict(container)
+    whole, more = past_proxies(whole)
+    return whole, (*warnings, *more)
+
+
+def _variables(choice: Choice, port: int, names: Set[str]) -> dict[str, str]:
+    provider = choice.provider
+    if not names.isdisjoint((*provider.base_urls, *provider.elsewhere)):
+        return {}
+    found = dict.fromkeys(provider.base_urls, f"http://127.0.0.1:{port}{choice.path}")
+    if names.isdisjoint(provider.keys):
+        found[provider.keys[0]] = PLACEHOLDER
+    return found
+
+
+def _missing_key(container: Mapping[str, Any], choice: Choice, names: Set[str]) -> list[str]:
+    key = choice.provider.keys[0]
+    if not choice.wants_key or not names.isdisjoint(choice.provider.keys):
+        return []
+    return [
+        f"PassthroughRoute {choice.wants_key} lets in clients with a key of their own alone: "
+        f"set {key} in container {container.get('name')}"
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

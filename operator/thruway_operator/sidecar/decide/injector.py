@@ -195,8 +195,7 @@ def _tell(
 
     Init containers before ours run without the proxy, so they are told nothing.
     """
-    choice = choose(namespace.name, options.route, routes)
-    url = f"http://127.0.0.1:{options.port}{choice.path}"
+    choices = choose(namespace.name, options.route, routes)
     warnings: list[str] = []
 
     def all_of(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -205,9 +204,7 @@ def _tell(
             if item.get("name") in MESH:
                 found.append(item)
                 continue
-            changed, said = told(item, url, choice)
-            if changed != item:
-                warnings.extend(choice.warnings)
+            changed, said = told(item, options.port, choices)
             warnings.extend(said)
             found.append(changed)
         return found

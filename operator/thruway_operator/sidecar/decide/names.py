@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
-    "BASE_URL",
     "BOOTSTRAP",
     "CA_CONFIG_MAP",
     "CA_VOLUME",
@@ -13,7 +12,6 @@ __all__ = [
     "EXTPROC",
     "HEALTH_PORT",
     "INJECTED",
-    "KEY",
     "LABEL",
     "MESH",
     "OFF",
@@ -46,9 +44,6 @@ CA_CONFIG_MAP: Final = "thruway-ca"
 
 HEALTH_PORT: Final = 4001
 """Kubelet and Prometheus reach it at the pod's address."""
-
-BASE_URL: Final = "OPENAI_BASE_URL"
-KEY: Final = "OPENAI_API_KEY"
 
 MESH: Final = (
     "istio-init",

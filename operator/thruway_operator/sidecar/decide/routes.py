@@ -1,10 +1,11 @@
-"""Which route the applications of a pod are told of."""
+"""Which routes the applications of a pod are told of: one for each provider."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from thruway_operator.sidecar.decide.providers import OPENAI, PROVIDERS, Provider
 from thruway_operator.translate.versions import route_version
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "RouteFacts", "choose", "facts_of"]
 
-_USUAL: Final = "/openai_passthrough"
 _USUAL_VERSION: Final = "/v1"
+_BY_NAME: Final = {provider.name: provider for provider in PROVIDERS}
 _LOCAL: Final = "127.0.0.1"
 
 
@@ -42,8 +43,9 @@ class RouteFacts:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the base URL ends with, and what there is to say of it."""
+    """What the base URL of one provider ends with, and what there is to say of it."""
 
+    provider: Provider
     path: str
     warnings: tuple[str, ...] = ()
     wants_key: str = ""
@@ -64,33 +66,49 @@ def facts_of(route: PassthroughRoute) -> RouteFacts:
     )
 
 
-def choose(namespace: str, named: str, routes: Sequence[RouteFacts] | None) -> Choice:
-    """Choose among the namespace's routes: the named one, or else one of provider openai.
+def choose(namespace: str, named: str, routes: Sequence[RouteFacts] | None) -> tuple[Choice, ...]:
+    """Choose among the namespace's routes for each provider; for OpenAI even if there is none.
 
-    None: they are not known, because nobody asked the cluster.
+    The route that is named decides for its own provider only; one without provider, for OpenAI:
+    most APIs that have no preset are like OpenAI's. None: the routes are not known, because nobody
+    asked the cluster.
     """
     if routes is None:
-        return _assumed(namespace, named)
-    if named:
-        return _named(namespace, named, routes)
+        return (_assumed(namespace, named),)
+    chosen = _named(namespace, named, routes) if named else None
+    found = (
+        chosen if chosen and chosen.provider is provider else _best(namespace, provider, routes)
+        for provider in PROVIDERS
+    )
+    return tuple(choice for choice in found if choice is not None)
+
+
+def _best(namespace: str, provider: Provider, routes: Sequence[RouteFacts]) -> Choice | None:
     here = _served([route for route in routes if route.answers_locally])
-    fitting = [route for route in here if route.provider == "openai"]
+    fitting = [route for route in here if route.provider == provider.name]
     if not fitting:
-        return Choice(
-            f"{_USUAL}{_USUAL_VERSION}",
-            (
-                f"namespace {namespace} has no PassthroughRoute of provider openai yet: "
-                f"calls get 404 until one with path {_USUAL} is there",
-            ),
-        )
+        return _missing(namespace) if provider is OPENAI else None
     open_ = [route for route in fitting if not route.wants_key] or fitting
-    chosen = min(open_, key=lambda route: (route.path != _USUAL, route.created, route.name))
+    usual = provider.usual_path
+    chosen = min(open_, key=lambda route: (route.path != usual, route.created, route.name))
     if len(open_) == 1:
-        return _choice(chosen)
+        return _choice(provider, chosen)
     return _choice(
+        provider,
         chosen,
-        f"namespace {namespace} has {len(open_)} PassthroughRoutes of provider openai: "
+        f"namespace {namespace} has {len(open_)} PassthroughRoutes of provider {provider.name}: "
         f"{chosen.name} was chosen; name one by annotation thruway.dev/route",
+    )
+
+
+def _missing(namespace: str) -> Choice:
+    return Choice(
+        OPENAI,
+        f"{OPENAI.usual_path}{_USUAL_VERSION}",
+        (
+            f"namespace {namespace} has no PassthroughRoute of provider openai yet: "
+            f"calls get 404 until one with path {OPENAI.usual_path} is there",
+        ),
     )
 
 
@@ -103,34 +121,39 @@ def _served(routes: Sequence[RouteFacts]) -> list[RouteFacts]:
 
 
 def _assumed(namespace: str, named: str) -> Choice:
-    path = f"{_USUAL}{_USUAL_VERSION}"
+    path = f"{OPENAI.usual_path}{_USUAL_VERSION}"
     missing = (
         f"PassthroughRoute {namespace}/{named[:80]} is not among the files"
         if named
         else f"the files hold no PassthroughRoute of namespace {namespace}"
     )
     warning = f"{missing}: {path} is assumed; if its path is another, give its file, too, by -f"
-    return Choice(path, (warning,))
+    return Choice(OPENAI, path, (warning,))
 
 
 def _named(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:
     found = next((route for route in routes if route.name == named), None)
     if found is None:
         return Choice(
-            f"{_USUAL}{_USUAL_VERSION}",
+            OPENAI,
+            f"{OPENAI.usual_path}{_USUAL_VERSION}",
             (
-                f"PassthroughRoute {namespace}/{named[:80]} does not exist yet: path {_USUAL} is "
-                "assumed; create the route, then the pod anew if its path is another",
+                f"PassthroughRoute {namespace}/{named[:80]} does not exist yet: path "
+                f"{OPENAI.usual_path} is assumed; create the route, then recreate the pod if its "
+                "path is another",
             ),
         )
+    provider = _BY_NAME.get(found.provider, OPENAI)
     if not found.answers_locally:
         return _choice(
+            provider,
             found,
             f"PassthroughRoute {namespace}/{named} answers to its hostnames alone, not to "
             f"{_LOCAL}: add that to them",
         )
-    return _choice(found)
+    return _choice(provider, found)
 
 
-def _choice(route: RouteFacts, *warnings: str) -> Choice:
-    return Choice(f"{route.path}{route.version}", warnings, route.name if route.wants_key else "")
+def _choice(provider: Provider, route: RouteFacts, *warnings: str) -> Choice:
+    path = f"{route.path}{route.version}" if provider.versioned else route.path
+    return Choice(provider, path, warnings, route.name if route.wants_key else "")

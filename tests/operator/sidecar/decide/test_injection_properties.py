@@ -16,18 +16,28 @@ from thruway_operator.sidecar.decide import (
     Skipped,
     inject,
 )
-from thruway_operator.sidecar.decide.names import BASE_URL, MESH, OUR_CONTAINERS, OUR_VOLUMES
+from thruway_operator.sidecar.decide.names import MESH, OUR_CONTAINERS, OUR_VOLUMES
 from thruway_testing.product.injection import SETTINGS
 
+BASE_URLS = {"OPENAI_BASE_URL", "OPENAI_API_BASE"}
 NAMESPACE = Namespace("shop", {"thruway.dev/inject": "enabled"})
-ROUTES = [RouteFacts("openai", "/openai_passthrough", "/v1", "openai", "1")]
+ROUTES = [
+    RouteFacts("openai", "/openai_passthrough", "/v1", "openai", "1"),
+    RouteFacts("claude", "/claude", "/v1", "anthropic", "2"),
+]
 
 names = st.sampled_from(["app", "helper", "migrate", "logs", "warm-up", *MESH])
+variables = st.sampled_from(
+    ["A", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN"]
+)
+proxies = st.sampled_from(["HTTP_PROXY", "https_proxy", "NO_PROXY", "no_proxy"])
+values = st.sampled_from(["x", "", "*", ".svc, localhost", "a,127.0.0.1", "$(B)"])
 env = st.lists(
-    st.sampled_from(["A", "OPENAI_BASE_URL", "OPENAI_API_KEY"]).map(
-        lambda name: {"name": name, "value": "x"}
-    ),
-    max_size=2,
+    st.builds(lambda name: {"name": name, "value": "x"}, variables)
+    | st.builds(lambda name, value: {"name": name, "value": value}, proxies, values)
+    | st.builds(lambda name: {"name": name, "valueFrom": {"secretKeyRef": {}}}, proxies),
+    max_size=4,
+    unique_by=lambda item: str(item["name"]),
 )
 containers = st.fixed_dictionaries(
     {"name": names, "image": st.just("i")},
@@ -83,7 +93,12 @@ def test_nothing_of_the_pods_own_is_lost(pod: dict[str, Any]) -> None:
         ]
         for item, given_one in zip(kept, given_ones, strict=True):
             own = given_one.get("env", [])
-            assert item.get("env", [])[: len(own)] == own
+            for before, after in zip(own, item.get("env", []), strict=False):
+                if before["name"].upper() == "NO_PROXY" and "value" in before:
+                    assert after["value"].startswith(before["value"])
+                    assert {**after, "value": before["value"]} == before
+                else:
+                    assert after == before
     kept_volumes = [item for item in spec["volumes"] if item["name"] not in OUR_VOLUMES]
     assert kept_volumes == pod["spec"].get("volumes", [])
 
@@ -105,11 +120,52 @@ def test_whoever_may_call_is_told_where(pod: dict[str, Any]) -> None:
     inits = spec["initContainers"]
     last = max(n for n, item in enumerate(inits) if item["name"] in OUR_CONTAINERS)
     for item in (*inits[last + 1 :], *spec["containers"]):
-        told = [entry for entry in item.get("env", ()) if entry["name"] == BASE_URL]
+        told = [entry for entry in item.get("env", ()) if entry["name"] in BASE_URLS]
         assert bool(told) is (item["name"] not in MESH) or item["name"] in MESH
     for item in inits[: last - 2]:
         before = {entry["name"] for entry in item.get("env", ())}
-        assert "http://127.0.0.1" not in str(item) or BASE_URL in before
+        assert "http://127.0.0.1" not in str(item) or BASE_URLS & before
+
+
+@given(pods())
+def test_one_providers_base_urls_never_lead_to_two_places_of_ours(pod: dict[str, Any]) -> None:
+    """A container that sets one of two variables gets no other value for the other."""
+    before = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    spec = injected(pod)["spec"]
+    after = {item["name"]: item for item in (*spec["initContainers"], *spec["containers"])}
+    for item in before:
+        own = {entry["name"] for entry in item.get("env", ())}
+        now = {entry["name"] for entry in after[item["name"]].get("env", ())}
+        if own & BASE_URLS:
+            assert not BASE_URLS & (now - own)
+
+
+@given(pods())
+def test_both_forms_of_no_proxy_hold_what_the_container_excepts(pod: dict[str, Any]) -> None:
+    """Whichever form a program reads, it finds the container's own entries and the sidecar."""
+    spec = injected(pod)["spec"]
+    inits = spec["initContainers"]
+    last = max(n for n, item in enumerate(inits) if item["name"] in OUR_CONTAINERS)
+    every = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    before = {item["name"]: {e["name"]: e for e in item.get("env", ())} for item in every}
+    for item in (*inits[last + 1 :], *spec["containers"]):
+        own = before[item["name"]]
+        proxies_set = [own[name] for name in ("HTTP_PROXY", "https_proxy") if name in own]
+        uses = any(entry.get("value") or "valueFrom" in entry for entry in proxies_set)
+        hidden = any("valueFrom" in own.get(name, {}) for name in ("NO_PROXY", "no_proxy"))
+        if item["name"] in MESH or not uses or hidden:
+            continue
+        env_now = {entry["name"]: entry["value"] for entry in item["env"] if "value" in entry}
+        said = [env_now.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+        if not any(said):
+            assert item.get("envFrom")
+            continue
+        for value in said:
+            assert (
+                value == "*"
+                or {"127.0.0.1", "localhost"} <= set(value.split(","))
+                or (value == ".svc, localhost,127.0.0.1")
+            )
 
 
 @given(pods(), st.sampled_from(["istio-proxy", "linkerd-proxy"]), st.booleans())
