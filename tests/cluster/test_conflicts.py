@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thruway_testing.plane.cluster_user import User, wait_answer
+from thruway_testing.plane.cluster_user import TOO_LARGE, User, wait_answer
 from thruway_testing.product.up import wait_until
 from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
@@ -42,11 +42,11 @@ def test_one_bad_route_disturbs_no_other(
     user = User(control_plane.api, namespace)
     with OpenAIUpstream() as upstream:
         user.apply("good", upstream.url)
-        user.apply("bad", upstream.url, engine="Envoy")
+        user.apply("bad", upstream.url, request=TOO_LARGE)
         sidecar.wait_ready()
 
         user.wait_programmed("good")
-        user.wait_condition("bad", "Accepted", "False", "Unsupported")
+        user.wait_condition("bad", "Accepted", "False", "RuleTooLarge")
         wait_until(
             lambda: user.get("bad")["status"]["proxies"] == {"connected": 0, "programmed": 0},
             "no proxy counts for what is served nowhere",

@@ -95,7 +95,7 @@ def test_defaults_are_filled_in(control_plane: ControlPlane) -> None:
     assert spec["retries"]["attempts"] == 1
     assert spec["clientAuth"] == {"type": "None"}
     assert spec["upstream"]["protocol"] == "Auto"
-    assert (spec["engine"], spec["exposure"]) == ("ExtProc", "Namespace")
+    assert spec["exposure"] == "Namespace"
 
 
 def test_status_is_a_subresource(control_plane: ControlPlane, namespace: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.plane.cluster_user import User, wait_answer
+from thruway_testing.plane.cluster_user import TOO_LARGE, User, wait_answer
 from thruway_testing.plane.kubernetes.pods import create_pod
 from thruway_testing.product.sidecar import Sidecar
 from thruway_testing.product.up import wait_until
@@ -101,8 +101,8 @@ def test_who_was_frozen_writes_nothing_once_another_holds_the_lease(
     pair[first].pause()
     try:
         wait_until(lambda: HOLDS in _last_word(pair[1 - first]), "the other takes over")
-        user.apply("a", "https://api.example.com", engine="Envoy")
-        user.wait_condition("a", "Accepted", "False", "Unsupported")
+        user.apply("a", "https://api.example.com", request=TOO_LARGE)
+        user.wait_condition("a", "Accepted", "False", "RuleTooLarge")
         before = user.get("a")["metadata"]["resourceVersion"]
     finally:
         pair[first].resume()

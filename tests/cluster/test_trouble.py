@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.plane.cluster_user import User
+from thruway_testing.plane.cluster_user import TOO_LARGE, User
 from thruway_testing.plane.kubernetes.pods import ensure_namespace
 from thruway_testing.plane.kubernetes.setup import install_crd
 from thruway_testing.plane.operator_process import Installation, Replica
@@ -89,8 +89,8 @@ def test_rights_that_are_taken_away_take_no_route_away(plane: ControlPlane) -> N
         assert replica.health()[0] == 200
 
         installation.grant()
-        user.apply("a", "https://api.example.com", engine="Envoy")
-        user.wait_condition("a", "Accepted", "False", "Unsupported")
+        user.apply("a", "https://api.example.com", request=TOO_LARGE)
+        user.wait_condition("a", "Accepted", "False", "RuleTooLarge")
 
 
 @pytest.fixture

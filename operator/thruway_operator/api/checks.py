@@ -41,7 +41,8 @@ HOP_BY_HOP = (
 # Of OpenAI and Anthropic, Groq, xAI, Google; names of entries are not like that.
 KEY_PATTERN = r"(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}"
 _LOOKS_LIKE_A_KEY = re.compile(KEY_PATTERN)
-_OURS = ("x-envoy-", "x-thruway-")
+_THRUWAYS = "x-thruway-"
+_OURS = ("x-envoy-", _THRUWAYS)
 # The access log shows them.
 LOGGED = ("user-agent", "x-request-id")
 # They mean something else; Envoy or the upstream reads them.
@@ -62,14 +63,29 @@ def check_header_written(name: str) -> str:
 
 def check_header_removed(name: str) -> str:
     """Return the name of a header to `remove`, or refuse one that a rule may not touch."""
+    _check_touched(name)
+    if name.lower().startswith(_OURS):
+        raise ValueError("names that begin with x-envoy- or x-thruway- are reserved: use another")
+    return name
+
+
+def check_response_header_removed(name: str) -> str:
+    """Return the name of a header to `remove` from responses.
+
+    Unlike a client's, an upstream's `x-envoy-*` headers pass on, so a rule may remove them.
+    """
+    _check_touched(name)
+    if name.lower().startswith(_THRUWAYS):
+        raise ValueError("names that begin with x-thruway- are reserved: leave it out")
+    return name
+
+
+def _check_touched(name: str) -> None:
     lower = name.lower()
     if lower in HOP_BY_HOP:
         raise ValueError(f"{name} belongs to one connection, not to the message: leave it out")
     if lower in ("host", "content-length"):
         raise ValueError(f"{name} is set from the upstream's URL or the body: leave it out")
-    if lower.startswith(_OURS):
-        raise ValueError("names that begin with x-envoy- or x-thruway- are reserved: use another")
-    return name
 
 
 def check_header_of_secret(name: str) -> str:

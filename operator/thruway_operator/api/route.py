@@ -11,6 +11,7 @@ from thruway_operator.api.checks import (
     check_header_of_secret,
     check_header_removed,
     check_header_written,
+    check_response_header_removed,
     check_unique,
 )
 from thruway_operator.api.types import (
@@ -191,6 +192,14 @@ class RequestHeaderRules(HeaderRules):
         return value
 
 
+class ResponseHeaderRules(HeaderRules):
+    """Changes to the headers of responses."""
+
+    remove: list[Annotated[HeaderName, AfterValidator(check_response_header_removed)]] = Field(
+        default=[], max_length=32, description="Remove by name."
+    )
+
+
 class QueryRules(Model):
     """Changes to the query of requests; parameters that are not named keep their bytes."""
 
@@ -227,8 +236,8 @@ class RequestRules(Model):
 class ResponseRules(Model):
     """What is done to responses."""
 
-    headers: HeaderRules = Field(
-        default_factory=HeaderRules, description="Changes to response headers."
+    headers: ResponseHeaderRules = Field(
+        default_factory=ResponseHeaderRules, description="Changes to response headers."
     )
 
 
@@ -313,9 +322,6 @@ class PassthroughRouteSpec(Model):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits in time.")
     retries: Retries = Field(default_factory=Retries, description="What is tried again.")
-    engine: Literal["ExtProc", "Envoy"] = Field(
-        default="ExtProc", description="Who rewrites: extproc, or Envoy's own filters."
-    )
     exposure: Exposure = Field(default="Namespace", description="Who may reach the route.")
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def _not_in(what: str, names: tuple[str, ...]) -> str:
     return f"!({what}.lowerAscii() in {_listed(names)})"
 
 
-def _touched(what: str) -> tuple[Rule, ...]:
+def _framing(what: str) -> tuple[Rule, ...]:
     return (
         Rule(
             _not_in(what, HOP_BY_HOP),
@@ -51,6 +51,12 @@ def _touched(what: str) -> tuple[Rule, ...]:
             _not_in(what, ("host", "content-length")),
             "is set from the upstream's URL or the body: leave it out",
         ),
+    )
+
+
+def _touched(what: str) -> tuple[Rule, ...]:
+    return (
+        *_framing(what),
         Rule(
             f"!{what}.lowerAscii().startsWith('x-envoy-') && "
             f"!{what}.lowerAscii().startsWith('x-thruway-')",
@@ -179,8 +185,14 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "stays in a Secret",
         ),
     ),
-    "HeaderRules": _HEADER_RULES,
-    "HeaderRules.remove[]": _touched("self"),
+    "ResponseHeaderRules": _HEADER_RULES,
+    "ResponseHeaderRules.remove[]": (
+        *_framing("self"),
+        Rule(
+            "!self.lowerAscii().startsWith('x-thruway-')",
+            "names that begin with x-thruway- are reserved: leave it out",
+        ),
+    ),
     "RequestHeaderRules": (
         *_HEADER_RULES,
         _unique("setFromSecret"),

@@ -77,7 +77,6 @@ class _Translation:
         self._result = Translated(ir.Route(route.id, (), (), ()))
 
     def run(self) -> Translated:
-        _refuse_unbuilt(self._route)
         self._check_client_auth()
         spec = self._spec
         branches = [*self._overrides(), self._main()]
@@ -344,14 +343,6 @@ class _Translation:
             return None
         on = sorted({_kebab(name) for name in retries.retry_on})
         return ir.Retry(retries.attempts, tuple(on))
-
-
-def _refuse_unbuilt(route: PassthroughRoute) -> None:
-    if route.spec.engine == "Envoy":
-        raise Refused(
-            "Unsupported",
-            "spec.engine Envoy is not available in this version yet: leave the field out",
-        )
 
 
 def _connect_timeout(duration: str) -> int:

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from thruway_testing.plane.kubernetes.api import Api
 
-__all__ = ["CREDENTIAL", "User", "code_of", "wait_answer"]
+__all__ = ["CREDENTIAL", "TOO_LARGE", "User", "code_of", "wait_answer"]
 
 CREDENTIAL = {"secretKeyRef": {"name": "openai", "key": "OPENAI_API_KEY"}}
+TOO_LARGE = {
+    "headers": {"set": [{"name": f"X-{number}", "value": "v" * 1000} for number in range(32)]}
+}
+"""The `request` of a route that the API server accepts and translation refuses."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,6 @@ SPEC: dict[str, Any] = {
     ],
     "timeouts": {"connect": "1s", "request": "1m", "idle": "1h"},
     "retries": {"attempts": 2, "retryOn": ["ConnectFailure"]},
-    "engine": "ExtProc",
     "exposure": "Namespace",
 }
 
