@@ -27,6 +27,7 @@ __all__ = [
     "ForwardProxy",
     "HeaderRules",
     "Match",
+    "Pages",
     "Protocol",
     "Refusal",
     "Retry",
@@ -185,6 +186,19 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Pages:
+    """The web pages and desktop apps that may call a route; false if there are none."""
+
+    origins: tuple[str, ...] = ()
+    """As browsers send them: `https://app.example`."""
+    local: bool = False
+    """Also every page of this machine."""
+
+    def __bool__(self) -> bool:
+        return self.local or bool(self.origins)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One accepted PassthroughRoute. Branches are tried in order."""
 
@@ -199,6 +213,7 @@ class Route:
     """The only header that carries a client's key; "": wherever clients of AI APIs send one."""
     key_parameter: str = ""
     """Query parameter in which clients may send their key, too."""
+    pages: Pages = Pages()
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,6 +263,18 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         {"path": "/a", "provider": "openai", "hostnames": ["A:1"]},
         "spec.hostnames[0]", "must be a lower-case host name without port",
     ),
+    *(
+        (
+            {"path": "/a", "provider": "openai", "allowedOrigins": [origin]},
+            "spec.allowedOrigins[0]", words,
+        )
+        for origin, words in (
+            ("*", "must be an origin as browsers send it, scheme://host[:port]"),
+            ("null", "must be an origin as browsers send it, scheme://host[:port]"),
+            ("https://app.example/", "must be an origin as browsers send it, scheme://host[:port]"),
+            ("https://app.example:443", "names the scheme's own port, which browsers leave out"),
+        )
+    ),
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "check_header_removed",
     "check_header_written",
     "check_names_a_key",
+    "check_origin",
     "check_unique",
     "looks_like_a_key",
 ]
@@ -122,6 +123,13 @@ def check_names_a_key(name: str) -> str:
 def looks_like_a_key(text: str) -> bool:
     """Tell whether the text is, or holds, what well-known APIs give out as a key."""
     return _LOOKS_LIKE_A_KEY.search(text) is not None
+
+
+def check_origin(origin: str) -> str:
+    """Return an origin, or refuse one that no browser sends."""
+    if re.match(r"http://.*:80$|https://.*:443$", origin):
+        raise ValueError("names the scheme's own port, which browsers leave out: leave it out too")
+    return origin
 
 
 def check_unique(names: list[str], key: Callable[[str], str]) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-__all__ = ["Problem", "field_name", "form", "problems", "shown_name"]
+__all__ = ["ORIGIN_FORM", "Problem", "field_name", "form", "problems", "shown_name"]
 
 Location = tuple[str | int, ...]
 
@@ -59,6 +59,10 @@ def shown_name(name: str) -> str:
     return name
 
 
+ORIGIN_FORM = (
+    "must be an origin as browsers send it, scheme://host[:port] such as https://app.example or "
+    "app://obsidian.md: in lower case, with no path and no slash at the end, and never * or null"
+)
 _HEADER = "is not a header name: use letters, digits and hyphens"
 _NAME_OF_HEADER = "is not a valid name of a header: use letters, digits and hyphens"
 _PARAMETER = "is not a valid name of a parameter: it may hold no control characters"
@@ -70,6 +74,7 @@ _FORMS = {
         "`_ - ~ .`, with no slash at the end and no segment that starts with a dot"
     ),
     "hostnames": "must be a lower-case host name without port, such as api.example.com",
+    "allowedOrigins": ORIGIN_FORM,
     "serverName": "must be a lower-case host name without port, such as api.openai.com",
     "versionPrefix": 'must be a version such as /v1 or /v1beta, or "" for none',
     "name": "is not a valid name: use lower-case letters, digits, `-` and `.`",

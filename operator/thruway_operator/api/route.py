@@ -21,6 +21,7 @@ from thruway_operator.api.types import (
     Hostname,
     Model,
     ObjectName,
+    Origin,
     QueryName,
     RoutePath,
     UpstreamPath,
@@ -322,6 +323,15 @@ class PassthroughRouteSpec(Model):
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits in time.")
     retries: Retries = Field(default_factory=Retries, description="What is tried again.")
+    allowed_origins: list[Origin] = Field(
+        default=[],
+        max_length=16,
+        description=(
+            "Web pages and desktop apps that may call this route from a browser, by their origins: "
+            "https://app.example or app://obsidian.md. Others cannot read its responses, and on a "
+            "laptop get 403."
+        ),
+    )
     exposure: Exposure = Field(default="Namespace", description="Who may reach the route.")
 
     @model_validator(mode="after")

@@ -216,6 +216,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
             "header needs type APIKey: set it, or remove header",
         ),
     ),
+    "PassthroughRouteSpec.allowedOrigins[]": (
+        Rule(
+            "!self.matches('^http://.*:80$|^https://.*:443$')",
+            "names the scheme's own port, which browsers leave out: leave it out too",
+        ),
+    ),
     "PassthroughRouteSpec": (
         Rule(
             "has(self.provider) || (has(self.upstream) && has(self.upstream.url))",

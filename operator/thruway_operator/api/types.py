@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
+
+from thruway_operator.api.checks import check_origin
 
 __all__ = [
     "ConfigMapKey",
@@ -16,6 +18,7 @@ __all__ = [
     "Hostname",
     "Model",
     "ObjectName",
+    "Origin",
     "QueryName",
     "RoutePath",
     "ServerName",
@@ -51,6 +54,17 @@ UpstreamPath = Annotated[str, _text(rf"^(/{_SEGMENT})+$", 256)]
 
 Hostname = Annotated[str, _text(rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$", 253)]
 """A host name in lower case, without port; `*.` in front stands for one or more labels."""
+
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+
+Origin = Annotated[
+    str,
+    _text(
+        rf"^[a-z][a-z0-9+.-]*://([a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:{_PORT})?$", 253
+    ),
+    AfterValidator(check_origin),
+]
+"""An origin as browsers send it (RFC 6454, 6.2), with whatever scheme; never `null`."""
 
 ServerName = Annotated[str, _text(rf"^{_LABEL}(\.{_LABEL})*$", 253)]
 """One host name in lower case, without port and wildcard."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from thruway_operator.cli.shared import say
+from thruway_operator.cli.shared import Unusable, say
 
 __all__ = ["up", "without_keys"]
 
@@ -47,6 +47,17 @@ _VARIABLE = "THRUWAY_API_KEY"
     ),
 )
 @click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help=(
+        "Web page or desktop app that may call every route from a browser, such as "
+        "https://app.example or app://obsidian.md; may be given several times. Pages of this "
+        "machine always may."
+    ),
+)
+@click.option(
     "--workers",
     default=2,
     show_default=True,
@@ -65,6 +76,7 @@ def up(  # noqa: PLR0917 - click passes them by name
     port: int,
     bind: tuple[str, ...],
     api_keys: tuple[str, ...],
+    allow_origins: tuple[str, ...],
     workers: int,
     log_level: str,
 ) -> None:
@@ -79,7 +91,13 @@ def up(  # noqa: PLR0917 - click passes them by name
     THRUWAY_NATIVE_URL      where /openai sends /v1/responses
     THRUWAY_NATIVE_API_KEY  the key for it; without it the client's own passes
     THRUWAY_API_KEY         keys for clients, as --api-key, separated by commas
+    THRUWAY_ALLOW_ORIGIN    origins of web pages, as --allow-origin, separated by commas
     """
+    from thruway_operator.sources.files.origins import origin_problem
+
+    for origin in allow_origins:
+        if problem := origin_problem(origin):
+            raise Unusable(f"--allow-origin {problem}")
     if any(not key.strip(" ,") for key in api_keys):
         # As by --api-key "$UNSET": without a key everybody would be let in.
         say("thruway up", "--api-key is empty, so no usable key: give one, or leave the option out")
@@ -88,7 +106,7 @@ def up(  # noqa: PLR0917 - click passes them by name
         _start_again_without(api_keys)
     from thruway_operator.laptop.up.app import UpError, UpOptions, run
 
-    options = UpOptions(files, bind, port, workers, log_level)
+    options = UpOptions(files, bind, port, workers, log_level, allow_origins)
     try:
         asyncio.run(run(options, os.environ))
     except UpError as error:

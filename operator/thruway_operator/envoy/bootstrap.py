@@ -87,8 +87,13 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
     )
 
 
-# By default every ext_proc stream is reset, and grpc's Python server then keeps 140 bytes of each.
-_RUNTIME = {"envoy.reloadable_features.ext_proc_graceful_grpc_close": True}
+_RUNTIME = {
+    # By default every ext_proc stream is reset, and grpc's Python server then keeps 140 bytes of
+    # each.
+    "envoy.reloadable_features.ext_proc_graceful_grpc_close": True,
+    # By default 100, which two dozen letters of a host name can exceed.
+    "re2.max_program_size.error_level": 1 << 20,
+}
 
 _CONNECTION_LIMIT = {
     "refresh_interval": duration(250),

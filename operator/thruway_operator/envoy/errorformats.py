@@ -14,8 +14,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 
 from thruway_operator import ir
+from thruway_operator.envoy.cors import cors_headers
 from thruway_operator.envoy.names import METADATA
-from thruway_operator.envoy.replies import CODE_HEADER, REPLIES, RETRY_HEADER
+from thruway_operator.envoy.replies import CODE_HEADER, DIRECT, REPLIES, RETRY_HEADER
 from thruway_operator.envoy.wire import extension, struct
 
 if TYPE_CHECKING:
@@ -53,24 +54,30 @@ _GEMINI_STATUSES = {
 
 def local_reply_config() -> hcm.LocalReplyConfig:
     """Return the mapping of Envoy's own replies; the first that fits is taken."""
-    return hcm.LocalReplyConfig(
-        mappers=[_mapper(reply, of) for reply in REPLIES for of in reversed(ir.ErrorFormat)]
-    )
+    errors = [_mapper(reply, of) for reply in REPLIES for of in reversed(ir.ErrorFormat)]
+    return hcm.LocalReplyConfig(mappers=[_unchanged(), *errors])
+
+
+def _unchanged() -> hcm.ResponseMapper:
+    # The response to a preflight, which is no error.
+    return hcm.ResponseMapper(filter=_if(f"{DIRECT} && response.code < 300"))
 
 
 def _mapper(reply: Reply, of: ir.ErrorFormat) -> hcm.ResponseMapper:
-    headers = [_header(CODE_HEADER, reply.code)]
+    headers = [_header(CODE_HEADER, reply.code), *cors_headers()]
     if not reply.retry:
         headers.append(_header(RETRY_HEADER, "false"))
-    condition = cel.ExpressionFilter(expression=_when(reply, of))
     return hcm.ResponseMapper(
-        filter={
-            "extension_filter": extension("envoy.access_loggers.extension_filters.cel", condition)
-        },
+        filter=_if(_when(reply, of)),
         status_code={"value": reply.status} if reply.status else None,
         headers_to_add=headers,
         body_format_override={"json_format": struct(_BODIES[of](reply))},
     )
+
+
+def _if(condition: str) -> dict[str, object]:
+    expression = cel.ExpressionFilter(expression=condition)
+    return {"extension_filter": extension("envoy.access_loggers.extension_filters.cel", expression)}
 
 
 def _when(reply: Reply, of: ir.ErrorFormat) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
+from thruway_operator import ir
+from thruway_operator.envoy.browsers import with_origins
 from thruway_operator.envoy.clusters import (
     authority_secret,
     certificate_secret,
@@ -20,7 +22,13 @@ from thruway_operator.envoy.clusters import (
     tunnels,
 )
 from thruway_operator.envoy.names import ROUTE_CONFIG
-from thruway_operator.envoy.routes import clusters_of, first_routes, last_routes, render_routes
+from thruway_operator.envoy.routes import (
+    clusters_of,
+    first_routes,
+    foreign_pages,
+    last_routes,
+    render_routes,
+)
 from thruway_operator.envoy.secrets import render_authority, render_certificate, render_credential
 from thruway_operator.envoy.wire import joined, serialised
 from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
@@ -28,7 +36,6 @@ from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET, Frag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from thruway_operator import ir
     from thruway_operator.resources.secret import SecretValue
     from thruway_operator.xds.protocol.resources import Snapshot
 
@@ -44,6 +51,8 @@ class RouteShare:
 
     hostnames: tuple[str, ...]
     routes: tuple[bytes, ...]
+    origins: tuple[str, ...] = ()
+    """Pages that may call it on a proxy that keeps others out."""
 
 
 def render_fragments(config: ir.Config, system_ca: str) -> dict[str, Fragment]:
@@ -54,13 +63,20 @@ def render_fragments(config: ir.Config, system_ca: str) -> dict[str, Fragment]:
     return {route.id: _fragment(route, config, system_ca) for route in config.routes}
 
 
-def assemble(fragments: Sequence[Fragment], *, keep_browsers_out: bool = False) -> Snapshot:
+def assemble(
+    fragments: Sequence[Fragment],
+    *,
+    keep_browsers_out: bool = False,
+    allowed_origins: tuple[str, ...] = (),
+) -> Snapshot:
     """Return the snapshot of these fragments; the same for any order of them.
 
-    `keep_browsers_out` is for a proxy on loopback: web pages from elsewhere get 403.
+    `keep_browsers_out` is for a proxy on loopback: web pages from elsewhere get 403, except those
+    of `allowed_origins` and, on its paths, those that a route allows.
     """
     ordered = sorted(fragments, key=lambda fragment: fragment.id)
-    body = _route_configuration(ordered, keep_browsers_out=keep_browsers_out)
+    pages = ir.Pages(allowed_origins, local=True) if keep_browsers_out else ir.Pages()
+    body = _route_configuration(ordered, pages)
     routes = Resource.of(ROUTE, ROUTE_CONFIG, body)
     return {
         CLUSTER: _by_name(resource for fragment in ordered for resource in fragment.clusters),
@@ -111,7 +127,7 @@ def _fragment(route: ir.Route, config: ir.Config, system_ca: str) -> Fragment:
 
 @lru_cache(maxsize=16384)
 def _share(route: ir.Route) -> RouteShare:
-    return RouteShare(route.hostnames, tuple(render_routes(route)))
+    return RouteShare(route.hostnames, tuple(render_routes(route)), route.pages.origins)
 
 
 @lru_cache(maxsize=16384)
@@ -142,33 +158,41 @@ def _certificate(name: str, pair: ir.ClientCertificate) -> Resource:
 
 
 @lru_cache(maxsize=1024)
-def _frame(domain: str, *, keep_browsers_out: bool) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    first = first_routes(domain, keep_browsers_out=keep_browsers_out)
-    return tuple(first), tuple(last_routes())
+def _frame(domain: str, pages: ir.Pages) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    foreign = foreign_pages(domain, pages.origins) if pages.local else []
+    return (
+        first_routes(domain, keep_browsers_out=pages.local),
+        foreign,
+        last_routes(pages),
+    )
 
 
-def _route_configuration(fragments: Sequence[Fragment], *, keep_browsers_out: bool) -> bytes:
+def _route_configuration(fragments: Sequence[Fragment], pages: ir.Pages) -> bytes:
     shares = [fragment.routes for fragment in fragments if isinstance(fragment.routes, RouteShare)]
     domains = sorted({name for share in shares for name in share.hostnames} | {"*"})
     # A client may or may not name the port; hostnames are compared without it.
     head = route_pb2.RouteConfiguration(name=ROUTE_CONFIG, ignore_port_in_host_matching=True)
-    hosts = (
-        (_VIRTUAL_HOSTS, _virtual_host(domain, shares, keep_browsers_out=keep_browsers_out))
-        for domain in domains
-    )
+    hosts = ((_VIRTUAL_HOSTS, _virtual_host(domain, shares, pages)) for domain in domains)
     return serialised(head) + joined(hosts)
 
 
-def _virtual_host(domain: str, shares: Sequence[RouteShare], *, keep_browsers_out: bool) -> bytes:
-    first, last = _frame(domain, keep_browsers_out=keep_browsers_out)
-    routes = [
-        route
+def _virtual_host(domain: str, shares: Sequence[RouteShare], pages: ir.Pages) -> bytes:
+    first, foreign, last = _frame(domain, pages)
+    here = [
+        share
         for share in shares
         if not share.hostnames or any(_covers(name, domain) for name in share.hostnames)
+    ]
+    allowed = [
+        with_origins(route, share.origins)
+        for share in here
+        if pages.local and share.origins
         for route in share.routes
     ]
+    routes = [route for share in here for route in share.routes]
     head = route_components_pb2.VirtualHost(name=domain, domains=[domain])
-    return serialised(head) + joined((_ROUTES, route) for route in (*first, *routes, *last))
+    every = (*first, *allowed, *foreign, *routes, *last)
+    return serialised(head) + joined((_ROUTES, route) for route in every)
 
 
 def _covers(hostname: str, domain: str) -> bool:

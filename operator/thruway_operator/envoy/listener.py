@@ -28,6 +28,7 @@ from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as 
 from envoy.type.v3 import percent_pb2
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, KEPT_ASIDE, KEY_HEADER
+from thruway_operator.envoy.cors import origin_filter
 from thruway_operator.envoy.errorformats import local_reply_config
 from thruway_operator.envoy.handshakes import handshake_filter
 from thruway_operator.envoy.names import (
@@ -181,6 +182,7 @@ def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnecti
         local_reply_config=local_reply_config(),
         access_log=[_access_log()],
         http_filters=[
+            origin_filter(),
             _key(),
             _client_auth(),
             handshake_filter(),

@@ -8,6 +8,7 @@ __all__ = [
     "HANDSHAKE_FILTER",
     "KEY_FILTER",
     "METADATA",
+    "ORIGIN_FILTER",
     "ROUTE_CONFIG",
     "SYSTEM_CA",
     "TUNNEL_GATE",
@@ -20,6 +21,7 @@ EXT_PROC_CLUSTER = "thruway-extproc"
 XDS_CLUSTER = "thruway-xds"
 EXT_PROC_FILTER = "thruway.ext_proc"
 GUARD_FILTER = "thruway.guard"
+ORIGIN_FILTER = "thruway.origin"
 KEY_FILTER = "thruway.key"
 HANDSHAKE_FILTER = "thruway.handshake"
 CLIENT_AUTH_FILTER = "thruway.client_auth"

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from thruway_operator.envoy.names import METADATA
 
-__all__ = ["CODE_HEADER", "CODE_IN_LOG", "REPLIES", "RETRY_HEADER", "UPGRADE_REFUSED", "Reply"]
+__all__ = [
+    "CODE_HEADER",
+    "CODE_IN_LOG",
+    "DIRECT",
+    "REPLIES",
+    "RETRY_HEADER",
+    "UPGRADE_REFUSED",
+    "Reply",
+]
 
 CODE_HEADER = "x-thruway-code"
 RETRY_HEADER = "x-should-retry"
@@ -54,11 +62,14 @@ _LARGE = "request_headers_too_large"
 _UNTRUSTED = "upstream_certificate_invalid"
 _DIRECT = (f"%METADATA(ROUTE:{METADATA}:code)%", "%LOCAL_REPLY_BODY%")
 
+DIRECT = _is("direct_response")
+"""The condition for the response of a route that forwards nothing."""
+
 _OF_ROUTES = (
     # What a route says itself: its code and its sentence are in the route. With a status of 500 or
     # more, something that the route needs is not there.
-    Reply(f"{_is('direct_response')} && response.code >= 500", *_DIRECT, status=503, retry=False),
-    Reply(_is("direct_response"), *_DIRECT),
+    Reply(f"{DIRECT} && response.code >= 500", *_DIRECT, status=503, retry=False),
+    Reply(DIRECT, *_DIRECT),
 )
 
 _OF_CLIENTS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envoy.config.core.v3 import base_pb2 as core
 from envoy.config.route.v3 import route_components_pb2 as route_pb
@@ -11,17 +11,32 @@ from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2 as ext_proc
 
 from thruway_extproc.rule import CLIENT_HEADER, KEPT_ASIDE, KEY_HEADER, METADATA_KEY, encode
 from thruway_operator import ir
-from thruway_operator.envoy.browsers import refuse_foreign_pages
+from thruway_operator.envoy.browsers import refuse_foreign_hosts, refuse_foreign_pages
 from thruway_operator.envoy.clientauth import client_auth_filters
 from thruway_operator.envoy.clusters import cluster_name, needs_twin
+from thruway_operator.envoy.cors import (
+    ORIGIN_NOT_ALLOWED,
+    allowing,
+    cors_headers,
+    preflight_headers,
+    preflight_matches,
+)
 from thruway_operator.envoy.handshakes import DISGUISE
 from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA
 from thruway_operator.envoy.wire import any_of, duration, escaped, serialised
 
 if TYPE_CHECKING:
-    from google.protobuf.any_pb2 import Any
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["clusters_of", "first_routes", "last_routes", "render_routes"]
+    from google.protobuf import any_pb2
+
+__all__ = [
+    "clusters_of",
+    "first_routes",
+    "foreign_pages",
+    "last_routes",
+    "render_routes",
+]
 
 # Our own filters, and Envoy, add these to what they forward; Thruway adds nothing.
 _ADDED_HERE = (
@@ -35,16 +50,24 @@ _ADDED_HERE = (
 
 _APPEND = core.HeaderValueOption
 _METHOD = ":method"
+_NO_PAGES = ir.Pages()
+_NO_FILTERS: Mapping[str, Any] = {}
 _OFF = any_of(route_pb.FilterConfig(disabled=True))
 
 
 def render_routes(route: ir.Route) -> list[bytes]:
     """Return the serialised Envoy routes of one route, in the order in which they match."""
     rendered: list[route_pb.Route] = []
+    filters = allowing(route.pages)
     for branch in route.branches:
+        name = _name(route, branch)
         for match in branch.matches:
+            refused = isinstance(branch.outcome, ir.Refusal) and route.pages
+            if route.clients is not None or refused:
+                preflights = _preflights(name, _path(match), route.pages, route.methods)
+                rendered += [_formatted(item, route) for item in preflights]
             if isinstance(branch.outcome, ir.Refusal):
-                refusing = _refusing(_name(route, branch), _path(match), branch.outcome)
+                refusing = _refusing(name, _path(match), branch.outcome, filters)
                 rendered.append(_formatted(refusing, route))
             else:
                 forwarding = _forwarding(route, branch, match, branch.outcome)
@@ -52,22 +75,48 @@ def render_routes(route: ir.Route) -> list[bytes]:
     return [serialised(item) for item in rendered]
 
 
-def last_routes() -> list[bytes]:
-    """Return what answers when no route does."""
+def last_routes(pages: ir.Pages = _NO_PAGES) -> list[bytes]:
+    """Return what responds when no route does, so that these pages can read it."""
     refusal = ir.Refusal(
         404,
         "route_not_found",
         "No PassthroughRoute serves this path. Check the base URL: its host name, and its path, "
         "which is that of a route, with or without a version such as /v1 behind it.",
     )
-    return [serialised(_refusing("", route_pb.RouteMatch(prefix="/"), refusal))]
+    match = route_pb.RouteMatch(prefix="/")
+    routes = _preflights("", match, pages) if pages else []
+    routes.append(_refusing("", match, refusal, allowing(pages)))
+    return [serialised(route) for route in routes]
 
 
 def first_routes(domain: str, *, keep_browsers_out: bool) -> list[bytes]:
     """Return what is refused in the virtual host of this domain, before any route is tried."""
-    refused = refuse_foreign_pages(domain) if keep_browsers_out else []
-    pages = (serialised(_refusing("", *pair)) for pair in refused)
-    return [_tunnels(), _two_hosts(), _dot_segments(), *pages]
+    hosts = refuse_foreign_hosts(domain) if keep_browsers_out else []
+    return [_tunnels(), _two_hosts(), _dot_segments(), *_refusals(hosts)]
+
+
+def foreign_pages(domain: str, origins: Sequence[str]) -> list[bytes]:
+    """Return what is refused of pages that neither this machine has nor `origins` names."""
+    return _refusals(refuse_foreign_pages(domain, origins))
+
+
+def _refusals(pairs: Iterable[tuple[route_pb.RouteMatch, ir.Refusal]]) -> list[bytes]:
+    return [serialised(_refusing("", match, refusal)) for match, refusal in pairs]
+
+
+def _preflights(
+    name: str, match: route_pb.RouteMatch, pages: ir.Pages, methods: Sequence[str] = ()
+) -> list[route_pb.Route]:
+    # Browsers send no key with a preflight, so the upstream cannot decide.
+    allowed, every = preflight_matches(match, pages)
+    routes = [_refusing(name, every, ORIGIN_NOT_ALLOWED)]
+    if pages:
+        responding = _responding(name, allowed, route_pb.DirectResponseAction(status=204))
+        responding.response_headers_to_add.extend(
+            [core.HeaderValueOption(**item) for item in preflight_headers(methods)]
+        )
+        routes.insert(0, responding)
+    return routes
 
 
 def _tunnels() -> bytes:
@@ -144,7 +193,9 @@ def _forwarding(
     route: ir.Route, branch: ir.Branch, match: ir.Match, target: ir.Target
 ) -> list[route_pb.Route]:
     name = _name(route, branch)
-    auth = client_auth_filters(route)
+    pages = allowing(route.pages)
+    filters = {**client_auth_filters(route), **pages}
+    cors = cors_headers() if pages and route.clients is not None else []
     plain = _path(match)
     if route.methods:
         plain.headers.append(_one_of(_METHOD, route.methods))
@@ -152,15 +203,20 @@ def _forwarding(
     if needs_twin(target.endpoint):
         upgrade = _path(match)
         upgrade.headers.extend([*plain.headers, _upgrades_to_websocket()])
-        routes.append(_forward(name, upgrade, target, auth, upgrades=True))
-    routes.append(_forward(name, plain, target, auth, upgrades=not needs_twin(target.endpoint)))
+        routes.append(_forward(name, upgrade, target, filters, upgrades=True))
+    routes.append(_forward(name, plain, target, filters, upgrades=not needs_twin(target.endpoint)))
+    if not _decides_itself(target.response):
+        for forwarding in routes:
+            forwarding.response_headers_to_add.extend(
+                [core.HeaderValueOption(**item) for item in cors]
+            )
     if route.methods:
         refusal = ir.Refusal(
             405,
             "method_not_allowed",
             f"This route allows {', '.join(route.methods)} only.",
         )
-        refusing = _refusing(name, _path(match), refusal)
+        refusing = _refusing(name, _path(match), refusal, pages)
         refusing.response_headers_to_add.append(_header("allow", ", ".join(route.methods)))
         routes.append(refusing)
     return routes
@@ -170,7 +226,7 @@ def _forward(
     name: str,
     match: route_pb.RouteMatch,
     target: ir.Target,
-    auth: dict[str, Any],
+    filters: dict[str, Any],
     *,
     upgrades: bool,
 ) -> route_pb.Route:
@@ -196,11 +252,11 @@ def _forward(
             *(_header(key, value) for key, value in rules.set),
             *(_header(key, value, append=True) for key, value in rules.add),
         ],
-        typed_per_filter_config={EXT_PROC_FILTER: _rule(target), **auth},
+        typed_per_filter_config={EXT_PROC_FILTER: _rule(target), **filters},
     )
 
 
-def _rule(target: ir.Target) -> Any:
+def _rule(target: ir.Target) -> any_pb2.Any:
     metadata = {"key": METADATA_KEY, "value": encode(target.rule)}
     return any_of(ext_proc.ExtProcPerRoute(overrides={"grpc_initial_metadata": [metadata]}))
 
@@ -211,16 +267,38 @@ def _retry(retry: ir.Retry | None) -> route_pb.RetryPolicy | None:
     return route_pb.RetryPolicy(retry_on=",".join(retry.on), num_retries={"value": retry.attempts})
 
 
-def _refusing(name: str, match: route_pb.RouteMatch, refusal: ir.Refusal) -> route_pb.Route:
+def _refusing(
+    name: str,
+    match: route_pb.RouteMatch,
+    refusal: ir.Refusal,
+    filters: Mapping[str, Any] = _NO_FILTERS,
+) -> route_pb.Route:
     # The listener's local_reply_config formats the body and the code.
-    code = {"string_value": refusal.code}
+    response = route_pb.DirectResponseAction(
+        status=refusal.status, body={"inline_string": refusal.message}
+    )
+    refusing = _responding(name, match, response, filters)
+    refusing.metadata.filter_metadata[METADATA].update({"code": refusal.code})
+    return refusing
+
+
+def _responding(
+    name: str,
+    match: route_pb.RouteMatch,
+    response: route_pb.DirectResponseAction,
+    filters: Mapping[str, Any] = _NO_FILTERS,
+) -> route_pb.Route:
     return route_pb.Route(
         name=name,
         match=match,
-        metadata={"filter_metadata": {METADATA: {"fields": {"code": code}}}},
-        direct_response={"status": refusal.status, "body": {"inline_string": refusal.message}},
-        typed_per_filter_config={EXT_PROC_FILTER: _OFF, GUARD_FILTER: _OFF},
+        direct_response=response,
+        typed_per_filter_config={EXT_PROC_FILTER: _OFF, GUARD_FILTER: _OFF, **filters},
     )
+
+
+def _decides_itself(rules: ir.HeaderRules) -> bool:
+    """Tell whether the route's own rules write the header that lets pages read responses."""
+    return any(name == "access-control-allow-origin" for name, _ in (*rules.set, *rules.add))
 
 
 def _upgrades_to_websocket() -> route_pb.HeaderMatcher:

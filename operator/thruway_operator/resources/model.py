@@ -46,6 +46,8 @@ class Resources:
     config_maps: Mapping[ObjectKey, Mapping[str, str]] = field(default_factory=dict)
     environment: Mapping[str, SecretValue] | None = None
     """On a laptop: where a key is looked up that no Secret holds, by its name. None elsewhere."""
+    local_pages: bool = False
+    """Whether every web page of this machine may call: on a laptop, if nobody else can."""
     open_to_all: bool = True
     """Whether a route may do without `clientAuth`; not where strangers can reach the proxy."""
     own_addresses: frozenset[HostPort] = frozenset()

@@ -97,6 +97,9 @@ class _Translation:
             error_format=self._preset.error_format,
             key_header=(spec.client_auth.header or "").lower(),
             key_parameter=self._key_parameter,
+            pages=ir.Pages(
+                tuple(sorted(set(spec.allowed_origins))), local=self._resources.local_pages
+            ),
         )
         return self._result
 

@@ -91,6 +91,33 @@ def test_a_log_level_that_there_is_not(value: str, taken: int) -> None:
     refused(2, f"--log-level={value}", f"--port={taken}", names=("--log-level must be one of",))
 
 
+bad_origins = st.one_of(
+    words.filter(lambda text: "://" not in text),
+    st.sampled_from(
+        ["*", "null", "https://a.example/", "https://a.example/b", "HTTPS://a.example", "//a",
+         "https://*.example", f"https://{CANARY}@a.example", "https://a.example:443", "file://",
+         "http://a,https://b", f"https://a.{LONG}"]
+    ),
+)  # fmt: skip
+ORIGIN_TROUBLE = ("must be an origin as browsers send it", "names the scheme's own port")
+
+
+@EXAMPLES
+@given(value=bad_origins)
+def test_an_origin_that_is_none(value: str, taken: int) -> None:
+    line = refused(2, f"--allow-origin={value}", f"--port={taken}", names=ORIGIN_TROUBLE)
+    assert "--allow-origin" in line
+
+
+@EXAMPLES
+@given(value=bad_origins.filter(lambda text: text.strip(" ,\t\n") and text.strip() == text))
+def test_an_origin_in_the_environment_that_is_none(value: str) -> None:
+    assume("," not in value)
+    value = f"app://obsidian.md, {value}"
+    line = refused(1, "--port=0", names=ORIGIN_TROUBLE, THRUWAY_ALLOW_ORIGIN=value)
+    assert "Origin 2 of THRUWAY_ALLOW_ORIGIN" in line
+
+
 addresses = st.one_of(
     words,
     st.ip_addresses(network="203.0.113.0/24").map(str),  # of no machine

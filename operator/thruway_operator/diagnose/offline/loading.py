@@ -13,6 +13,7 @@ from thruway_operator.sources.files.environment import (
     needs_demonstration,
     secret_environment,
 )
+from thruway_operator.sources.files.origins import allowed_origins
 from thruway_operator.sources.files.proxies import environment_proxies, proxy_warnings
 from thruway_operator.sources.files.setting import Setting
 from thruway_operator.sources.files.watch import STANDARD_INPUT, FileSource, SourceError
@@ -99,6 +100,7 @@ def load(
             tuple((host, port) for host in _LOOPBACK),
             tuple(client_keys(environment)),
             environment_proxies(environment),
+            allowed_origins(environment),
         )
         reading, resources, demonstration = _read(files, environment, standard_input)
         system_ca = system_authorities(environment)

@@ -45,6 +45,7 @@ from thruway_operator.sources.files.environment import (
     needs_demonstration,
     secret_environment,
 )
+from thruway_operator.sources.files.origins import allowed_origins
 from thruway_operator.sources.files.proxies import environment_proxies, proxy_warnings
 from thruway_operator.sources.files.setting import Setting
 from thruway_operator.sources.files.watch import FileSource, PathError, Reading, SourceError
@@ -72,6 +73,7 @@ class UpOptions:
     port: int = 4000
     workers: int = 2
     log_level: str = "info"
+    allow_origins: tuple[str, ...] = ()
 
 
 class UpError(Exception):
@@ -141,6 +143,7 @@ class _Up:
             tuple(addresses),
             tuple(client_keys(self._environment)),
             environment_proxies(self._environment),
+            (*self._options.allow_origins, *allowed_origins(self._environment)),
         )
         if setting.keys and self._environment.get(NATIVE_URL) and not self._options.files:
             _require_native_key(self._environment)

@@ -35,7 +35,7 @@ class Feed:
         self, setting: Setting, system_ca: str, notice: Notice, redactor: Redactor
     ) -> None:
         self.xds = XdsServer(
-            partial(assemble, keep_browsers_out=setting.loopback),
+            partial(assemble, keep_browsers_out=setting.loopback, allowed_origins=setting.origins),
             group_of=lambda _: GROUP,
             on_change=self._proxy_changed,
         )

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from thruway_operator.resources.model import ForwardProxies, Resources
 from thruway_operator.sources.files.clients import with_client_keys
+from thruway_operator.sources.files.origins import with_allowed_origins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,11 +24,14 @@ __all__ = ["Setting"]
 
 @dataclass(frozen=True)
 class Setting:
-    """Where it listens, the keys of `--api-key`, and the environment's proxies."""
+    """Where it listens, who may call, and the environment's proxies."""
 
     addresses: tuple[HostPort, ...]
     keys: tuple[SecretValue, ...] = ()
+    """The keys of `--api-key`."""
     proxies: ForwardProxies = field(default_factory=ForwardProxies)
+    origins: tuple[str, ...] = ()
+    """The web pages of `--allow-origin`."""
 
     @property
     def loopback(self) -> bool:
@@ -37,7 +41,8 @@ class Setting:
     def apply(self, resources: Resources) -> Resources:
         """Return the resources as they are served here."""
         return replace(
-            with_client_keys(resources, self.keys),
+            with_allowed_origins(with_client_keys(resources, self.keys), self.origins),
+            local_pages=self.loopback,
             open_to_all=self.loopback,
             own_addresses=self._own(resources),
             proxies=self.proxies,

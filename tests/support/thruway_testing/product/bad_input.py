@@ -67,6 +67,7 @@ SPEC: dict[str, Any] = {
     ],
     "timeouts": {"connect": "1s", "request": "1m", "idle": "1h"},
     "retries": {"attempts": 2, "retryOn": ["ConnectFailure"]},
+    "allowedOrigins": ["https://app.example"],
     "exposure": "Namespace",
 }
 

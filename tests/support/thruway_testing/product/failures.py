@@ -43,6 +43,7 @@ REAL_KEY = "sk-real-key-of-the-upstream-8Zp"
 
 WAYS = ("HTTP/1.1", "HTTP/1.0", "HTTP/2", "HEAD", "WebSocket", "gRPC", "gRPC+proto", "SDK")
 _NOT_SDK = tuple(way for way in WAYS if way != "SDK")  # whose library would tidy it up
+_ANY_METHOD = tuple(way for way in _NOT_SDK if way not in {"HEAD", "WebSocket"})
 _SLOW = ("HTTP/1.1", "SDK")
 
 _MAIN = "main"
@@ -222,6 +223,15 @@ FAILURES: dict[str, Ask | Raw] = {
     "a wrong key": Ask("/locked/models"),
     "a web page from elsewhere": Ask(
         headers=((b"origin", b"https://elsewhere.test"),), bench="loopback"
+    ),
+    "a preflight from a page that the route does not allow": Ask(
+        "/locked/models",
+        method="OPTIONS",
+        headers=(
+            (b"origin", b"https://elsewhere.test"),
+            (b"access-control-request-method", b"POST"),
+        ),
+        ways=_ANY_METHOD,
     ),
     "the host name of somebody else": Ask(host="rebound.test", bench="loopback", ways=_WITH_HOST),
     "the Secret is missing": Ask("/no-secret/models"),
