@@ -23,6 +23,7 @@ CLOSING = re.compile(r"=+ (.*in [0-9.]+s.*) =+")
 NOTHING_RAN = "no tests ran"
 PASSED = re.compile(r"(?:^| )[1-9][0-9]* passed")
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+BROWSER_PACKAGES = ("chromium",)
 NODE_PACKAGES = (
     *("runc", "nftables", "iproute2", "buildah", "debootstrap"),
     *("containernetworking-plugins", "openssl"),
@@ -64,9 +65,10 @@ def main() -> int:
     report = Report()
     _checks(report, "check")
     _tests(report, "test")
-    if not _install_node_packages():
-        report.failures.append("apt-get: failed")
-    _tests(report, "test-node")
+    for target, packages in (("test-browser", BROWSER_PACKAGES), ("test-node", NODE_PACKAGES)):
+        if not _install(packages):
+            report.failures.append(f"make {target}: apt-get failed")
+        _tests(report, target)
     for line in report.lines():
         _say(line)
     return 1 if report.failures else 0
@@ -142,16 +144,16 @@ def _run(*command: str) -> Ended:
     return Ended(status, closing)
 
 
-def _install_node_packages() -> bool:
-    """Install the Debian packages that the node tests need, where that is possible."""
+def _install(packages: tuple[str, ...]) -> bool:
+    """Install the Debian packages that a target needs, where that is possible."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return True
-    query = ("dpkg-query", "--show", *NODE_PACKAGES)
+    query = ("dpkg-query", "--show", *packages)
     if subprocess.run(query, capture_output=True, check=False).returncode == 0:
         return True
-    _say(f"Installing {' '.join(NODE_PACKAGES)}.")
-    install = (apt, "install", "-qq", "--no-install-recommends", *NODE_PACKAGES)
+    _say(f"Installing {' '.join(packages)}.")
+    install = (apt, "install", "-qq", "--no-install-recommends", *packages)
     return _quiet(apt, "update", "-qq") and _quiet(*install)
 
 

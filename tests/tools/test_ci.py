@@ -23,6 +23,8 @@ check:
 	@echo checked
 test:
 	@.venv/bin/python -m pytest $(T) $(ARGS) quick
+test-browser:
+	@.venv/bin/python -m pytest $(T) $(ARGS) browser
 test-node:
 	@.venv/bin/python -m pytest $(T) $(ARGS) node
 """
@@ -48,7 +50,7 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "Makefile").write_text(MAKEFILE)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    for folder in ("quick", "node"):
+    for folder in ("quick", "browser", "node"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"test_good_{folder}.py").write_text(GOOD)
     # Every package is installed already, as far as the run can tell.
@@ -100,7 +102,7 @@ def test_a_good_run_ends_with_pytests_closing_lines(repository: Path) -> None:
     status, lines = run(repository)
     assert status == 0
     assert "checked" in lines
-    assert closing_lines(lines) == ["1 passed", "1 passed"]
+    assert closing_lines(lines) == ["1 passed", "1 passed", "1 passed"]
     assert flaky(lines) == []
 
 
@@ -112,8 +114,8 @@ def test_two_flaky_tests_are_rerun_and_reported(repository: Path) -> None:
     tests = ["quick/test_shaky.py::test_flaky[a b]", "node/test_shaky.py::test_flaky[c]"]
     assert flaky(lines) == tests
     closing = closing_lines(lines)
-    assert len(closing) == 4
-    assert lines[-6:-4] == [f"FLAKY: {test}" for test in tests]
+    assert len(closing) == 5
+    assert lines[-7:-5] == [f"FLAKY: {test}" for test in tests]
 
 
 def test_a_third_flaky_test_fails_the_run(repository: Path) -> None:
@@ -132,7 +134,7 @@ def test_many_failures_are_not_rerun(repository: Path) -> None:
     assert status == 1
     assert flaky(lines) == []
     assert "make test: 3 failed; a run may rerun 2 tests at most" in lines
-    assert closing_lines(lines) == ["3 failed, 1 passed", "1 passed"]
+    assert closing_lines(lines) == ["3 failed, 1 passed", "1 passed", "1 passed"]
 
 
 def test_a_test_that_fails_twice_fails_the_run(repository: Path) -> None:
@@ -152,15 +154,16 @@ def test_failures_of_an_earlier_run_are_forgotten(repository: Path) -> None:
     bad.write_text(GOOD)
     status, lines = run(repository)
     assert status == 0
-    assert closing_lines(lines) == ["2 passed", "1 passed"]
+    assert closing_lines(lines) == ["2 passed", "1 passed", "1 passed"]
 
 
-def test_a_target_that_runs_no_test_fails_the_run(repository: Path) -> None:
-    (repository / "node" / "test_good_node.py").unlink()
+@pytest.mark.parametrize("kind", ["browser", "node"])
+def test_a_target_that_runs_no_test_fails_the_run(repository: Path, kind: str) -> None:
+    (repository / kind / f"test_good_{kind}.py").unlink()
     status, lines = run(repository)
     assert status == 1
-    assert "make test-node: no test has passed" in lines
-    assert "make test-node: failed, although no test did" in lines
+    assert f"make test-{kind}: no test has passed" in lines
+    assert f"make test-{kind}: failed, although no test did" in lines
 
 
 def test_failed_checks_fail_the_run_after_the_tests(repository: Path) -> None:
@@ -168,7 +171,7 @@ def test_failed_checks_fail_the_run_after_the_tests(repository: Path) -> None:
     status, lines = run(repository)
     assert status == 1
     assert "make check: failed" in lines
-    assert closing_lines(lines) == ["1 passed", "1 passed"]
+    assert closing_lines(lines) == ["1 passed", "1 passed", "1 passed"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells us of orphans")
