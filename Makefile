@@ -1,7 +1,7 @@
 # Needs git, make, Python 3.11 or newer and coreutils. Everything is installed into .venv.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup up test test-quick test-browser test-node soak chaos bench bench-apply bench-sidecar fuzz check docs format generate lock clean
+.PHONY: help setup up test test-quick coverage test-browser test-node soak chaos bench bench-apply bench-sidecar fuzz check docs format generate lock clean
 
 # The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
 PYTHON ?=
@@ -41,6 +41,9 @@ NOT_QUICK = browser chart cluster dataplane docs github node packaging
 test-quick: setup ## Run the unit tests, in less than a minute: make test-quick [T=...]
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --quick \
 		$(NOT_QUICK:%=--ignore=tests/%) $(T) $(ARGS)
+
+coverage: setup ## Run the unit tests with branch coverage, and fail below pyproject.toml's floor
+	@$(MAKE) test-quick ARGS='--cov --cov-report=term $(ARGS)'
 
 test-browser: setup ## Call Thruway from pages in headless Chromium; needs Debian's chromium
 	@.venv/bin/python -m pytest $(if $(filter tests/browser%,$(T)),,tests/browser) $(T) $(ARGS)
