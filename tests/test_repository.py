@@ -211,7 +211,10 @@ def test_versions_agree() -> None:
     values = yaml.safe_load((ROOT / "charts" / "thruway" / "values.yaml").read_text("utf-8"))
     image = (ROOT / "Dockerfile").read_text("utf-8")
     install = (ROOT / "docs" / "install.md").read_text("utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    releases = re.findall(r"^## \[(\d.*?)\]", changelog, re.MULTILINE)
     found = {
+        "CHANGELOG.md, the newest release": releases[0],
         "installed: run `make setup`": metadata.version("thruway"),
         "Chart.yaml, version": chart["version"],
         "Chart.yaml, appVersion": chart["appVersion"],
