@@ -103,9 +103,9 @@ ROWS = {name: Row(int(status), bare(code)) for name, status, code in table(DOCS,
 CODES = {
     bare(code): Explained(int(status), again == "yes")
     for heading in (
-        "The request is wrong",
-        "Thruway, or what it was told",
-        "The upstream, or the way to it",
+        "Errors in the request",
+        "Errors in Thruway or its configuration",
+        "Errors at the upstream or on the way to it",
     )
     for status, code, _, _, again in table(DOCS, heading)
 }

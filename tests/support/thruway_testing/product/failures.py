@@ -118,27 +118,27 @@ def _of_its_own() -> pb.ProcessingResponse:
 
 _EXTPROC: dict[str, Callable[..., Any]] = {
     "extproc ends with an error": fake_extproc.end_with_error,
-    "extproc answers what is no message": fake_extproc.say(b"\xff\xff\xfenonsense"),
-    "extproc answers an empty message": fake_extproc.say(b""),
-    "extproc answers to a body": fake_extproc.say(_to_a_body()),
-    "extproc sets a header that cannot be": fake_extproc.say(_answering(x_a=b"a\r\nb: c")),
-    "extproc sets a header of Envoy's": fake_extproc.say(_answering(x_envoy_a=b"a")),
-    "headers that are too large with what extproc sets": fake_extproc.say(
+    "extproc sends an invalid message": fake_extproc.say(b"\xff\xff\xfenonsense"),
+    "extproc sends an empty message": fake_extproc.say(b""),
+    "extproc responds to a body": fake_extproc.say(_to_a_body()),
+    "extproc sets an invalid header": fake_extproc.say(_answering(x_a=b"a\r\nb: c")),
+    "extproc sets one of Envoy's headers": fake_extproc.say(_answering(x_envoy_a=b"a")),
+    "headers that are too large after extproc adds to them": fake_extproc.say(
         _answering(x_a=b"a" * 100_000)
     ),
-    "extproc closes without an answer": fake_extproc.close_without_answer,
-    "extproc answers without having processed": fake_extproc.say(_unprocessed()),
-    "extproc makes up an answer of its own": fake_extproc.say(_of_its_own()),
+    "extproc closes without a response": fake_extproc.close_without_answer,
+    "extproc responds without having processed": fake_extproc.say(_unprocessed()),
+    "extproc sends a response of its own": fake_extproc.say(_of_its_own()),
 }
 
 _EARLY_CLOSE = "the upstream closes while the body is being sent"
-_NO_WEBSOCKET = "the upstream answers a handshake by HTTP/2 with a success or a redirect"
+_NO_WEBSOCKET = "the upstream responds to a handshake by HTTP/2 with a success or a redirect"
 # By the name of the failure: what the upstream of its route does.
 _PLAIN: dict[str, Callable[[rude_upstream.Peer], None]] = {
-    "the upstream resets before it answers": rude_upstream.reset_after_request,
-    "the upstream closes before it answers": rude_upstream.close_after_request,
+    "the upstream resets before it responds": rude_upstream.reset_after_request,
+    "the upstream closes before it responds": rude_upstream.close_after_request,
     "the upstream closes within its headers": rude_upstream.say(b"HTTP/1.1 200 OK\r\nConte"),
-    "the upstream answers what is not HTTP": rude_upstream.say(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "the upstream's response is not HTTP": rude_upstream.say(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "the upstream's headers are too large": rude_upstream.say(
         b"HTTP/1.1 200 OK\r\nX-Big: " + b"a" * 300_000 + b"\r\n\r\n"
     ),
@@ -147,11 +147,11 @@ _PLAIN: dict[str, Callable[[rude_upstream.Peer], None]] = {
     "it resets within its body": rude_upstream.say_and_reset(_HALF),
     "it resets between chunks": rude_upstream.say_and_reset(_HALF_CHUNKS),
     "it closes within its body": rude_upstream.say(_HALF),
-    "it says a chunk without a size": rude_upstream.say(_HALF_CHUNKS + b"zz\r\n"),
+    "it sends a chunk without a size": rude_upstream.say(_HALF_CHUNKS + b"zz\r\n"),
 }
 _WITH_TLS = {
     "the upstream's certificate is for another name": "elsewhere.test",
-    "the upstream's certificate is of an unknown authority": "unknown",
+    "the upstream's certificate is from an unknown CA": "unknown",
     "the upstream's certificate has expired": "expired",
 }
 _UPSTREAM_FAILURES = (
@@ -160,23 +160,23 @@ _UPSTREAM_FAILURES = (
     "the upstream's name does not resolve",
     "the upstream refuses connections",
     "the upstream's address cannot be reached",
-    "the upstream takes no connection in time",
-    "the upstream takes too long over TLS",
-    "the upstream speaks older TLS only",
-    "the upstream speaks no TLS",
+    "the upstream accepts no connection in time",
+    "the TLS handshake with the upstream takes too long",
+    "the upstream only speaks older TLS versions",
+    "the upstream does not speak TLS",
     "the upstream speaks TLS, and the route does not",
     "the forward proxy cannot be reached",
     "the forward proxy refuses the upstream",
-    "the forward proxy wants a login",
-    "the forward proxy says nothing",
-    "the upstream does not answer in time",
-    "the upstream says nothing",
+    "the forward proxy requires a login",
+    "the forward proxy does not respond",
+    "the upstream does not respond in time",
+    "the upstream sends nothing",
     "it begins and does not end in time",
-    "it begins and says no more",
+    "it begins and then sends nothing",
 )
 
 
-_NO_HTTP2 = "the upstream answers HTTP/1.1 where HTTP/2 is meant"
+_NO_HTTP2 = "the upstream responds with HTTP/1.1 instead of HTTP/2"
 
 
 def _path(name: str) -> str:
@@ -204,10 +204,10 @@ FAILURES: dict[str, Ask | Raw] = {
     "a header without a colon": Raw(_request(_POST, b"no colon")),
     "a header with a NUL": Raw(_request(_POST, b"X-A: a\0b")),
     "no Host": Raw(b"GET /answers/models HTTP/1.1\r\n\r\n"),
-    "a Host that is none": Raw(b"GET /answers/models HTTP/1.1\r\nHost: a@b/c\r\n\r\n"),
+    "an invalid Host": Raw(b"GET /answers/models HTTP/1.1\r\nHost: a@b/c\r\n\r\n"),
     "two Hosts": Raw(_request(_POST, b"Host: other.test")),
-    "a length that is no number": Raw(_request(_POST, b"Content-Length: x")),
-    "a length and chunks at once": Raw(
+    "a length that is not a number": Raw(_request(_POST, b"Content-Length: x")),
+    "both a length and chunks": Raw(
         _request(_POST, b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\n"
     ),
     "a transfer coding other than chunked": Raw(_request(_POST, b"Transfer-Encoding: gzip")),
@@ -216,12 +216,12 @@ FAILURES: dict[str, Ask | Raw] = {
     ),
     "headers that do not end": Raw(_request()[:-2]),
     "one header that is too large": Ask(headers=(_BIG,), ways=_HTTP1),
-    "headers that are too large together": Ask(headers=_MANY_BIG, ways=_HTTP1),
+    "headers that are too large in total": Ask(headers=_MANY_BIG, ways=_HTTP1),
     "too many headers": Ask(headers=_MANY, ways=_HTTP1),
     "a first line that is too long": Ask("/answers/models?" + "a" * 63_000, ways=_HTTP1),
     "no key": Ask("/locked/models", headers=((b"authorization", b""),)),
     "a wrong key": Ask("/locked/models"),
-    "a web page from elsewhere": Ask(
+    "a web page of another origin": Ask(
         headers=((b"origin", b"https://elsewhere.test"),), bench="loopback"
     ),
     "a preflight from a page that the route does not allow": Ask(
@@ -233,17 +233,17 @@ FAILURES: dict[str, Ask | Raw] = {
         ),
         ways=_ANY_METHOD,
     ),
-    "the host name of somebody else": Ask(host="rebound.test", bench="loopback", ways=_WITH_HOST),
+    "a host name that is not this machine's": Ask(host="rebound.test", bench="loopback", ways=_WITH_HOST),
     "the Secret is missing": Ask("/no-secret/models"),
-    "the Secret has not come yet": Ask(bench="no secrets"),
+    "the Secret has not arrived yet": Ask(bench="no secrets"),
     "the CA bundle is missing": Ask("/no-ca/models"),
     "the client certificate is missing": Ask("/no-certificate/models"),
     "the clients' Secret is missing": Ask("/no-clients/models"),
-    "the upstream has not come yet": Ask(bench="no clusters"),
+    "the upstream's configuration has not arrived yet": Ask(bench="no clusters"),
     "every worker of extproc is dead": Ask(bench="dead extproc"),
     "every worker of extproc hangs": Ask(bench="hanging extproc", ways=_SLOW),
     **{name: Ask(bench=name) for name in _EXTPROC},
-    "extproc is of another version": Ask(bench="old extproc"),
+    "extproc has another version": Ask(bench="old extproc"),
     **{name: _upstream(name) for name in _UPSTREAM_FAILURES if name.startswith("the ")},
     _NO_WEBSOCKET: replace(_upstream(_NO_WEBSOCKET), ways=_HANDSHAKE),
     _EARLY_CLOSE: Raw(
@@ -259,15 +259,15 @@ EARLY: dict[str, tuple[str, Ask]] = {
     "it resets within its body": ("upstream_cut_off", _upstream("it resets within its body")),
     "it resets between chunks": ("upstream_cut_off", _upstream("it resets between chunks")),
     "it closes within its body": ("upstream_cut_off", _upstream("it closes within its body")),
-    "it says a chunk without a size": (
+    "it sends a chunk without a size": (
         "upstream_cut_off",
-        _upstream("it says a chunk without a size"),
+        _upstream("it sends a chunk without a size"),
     ),
     "it begins and does not end in time": (
         "upstream_timeout",
         _upstream("it begins and does not end in time"),
     ),
-    "it begins and says no more": ("idle_timeout", _upstream("it begins and says no more")),
+    "it begins and then sends nothing": ("idle_timeout", _upstream("it begins and then sends nothing")),
 }
 """Upstreams whose answer begins and does not end, with the code in the log."""
 
@@ -396,13 +396,13 @@ class Benches:
         speak_only(old, "TLSv1_1")
         short = {"connect": "300ms"}
         talks = add(
-            "the upstream speaks no TLS", rude_upstream.say_at_once(b"HTTP/1.1 400 \r\n\r\n")
+            "the upstream does not speak TLS", rude_upstream.say_at_once(b"HTTP/1.1 400 \r\n\r\n")
         )
         safe = add("the upstream speaks TLS, and the route does not", _read, tls=self._tls())
-        elder = add("the upstream speaks older TLS only", _read, tls=old)
+        elder = add("the upstream only speaks older TLS versions", _read, tls=old)
         http1 = add("HTTP/1.1", rude_upstream.say(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-        slow = add("the upstream does not answer in time", rude_upstream.wait)
-        dumb = add("the upstream says nothing", rude_upstream.wait)
+        slow = add("the upstream does not respond in time", rude_upstream.wait)
+        dumb = add("the upstream sends nothing", rude_upstream.wait)
         begins = add("it begins", rude_upstream.say_and_wait(_HALF))
         corp = {"serverName": "api.corp.test"}
         return [
@@ -413,30 +413,30 @@ class Benches:
             ),
             _keyed("the upstream's address cannot be reached", "http://[fe80::1]"),
             _keyed(
-                "the upstream takes no connection in time",
+                "the upstream accepts no connection in time",
                 f"http://127.0.0.1:{self._enter(deaf_port())}",
                 timeouts=short,
             ),
             _with_tls(
                 _keyed(
-                    "the upstream takes too long over TLS",
+                    "the TLS handshake with the upstream takes too long",
                     f"https://127.0.0.1:{waits.port}",
                     timeouts=short,
                 ),
                 **corp,
             ),
             _with_tls(
-                _keyed("the upstream speaks no TLS", f"https://127.0.0.1:{talks.port}"), **corp
+                _keyed("the upstream does not speak TLS", f"https://127.0.0.1:{talks.port}"), **corp
             ),
-            _with_tls(_keyed("the upstream speaks older TLS only", elder.url), **corp),
+            _with_tls(_keyed("the upstream only speaks older TLS versions", elder.url), **corp),
             _keyed(
                 "the upstream speaks TLS, and the route does not", f"http://127.0.0.1:{safe.port}"
             ),
             _speaking_http2(_keyed(_NO_HTTP2, http1.url)),
-            _keyed("the upstream does not answer in time", slow.url, timeouts={"request": "400ms"}),
-            _keyed("the upstream says nothing", dumb.url, timeouts={"idle": "400ms"}),
+            _keyed("the upstream does not respond in time", slow.url, timeouts={"request": "400ms"}),
+            _keyed("the upstream sends nothing", dumb.url, timeouts={"idle": "400ms"}),
             _keyed("it begins and does not end in time", begins.url, timeouts={"request": "400ms"}),
-            _keyed("it begins and says no more", begins.url, timeouts={"idle": "400ms"}),
+            _keyed("it begins and then sends nothing", begins.url, timeouts={"idle": "400ms"}),
             _keyed("begins", begins.url),
         ]
 
@@ -445,8 +445,8 @@ class Benches:
         proxies = {
             "the forward proxy cannot be reached": f"http://127.0.0.1:{enter(refusing_port())}",
             "the forward proxy refuses the upstream": enter(ConnectProxy(target, refuse=403)).url,
-            "the forward proxy wants a login": enter(ConnectProxy(target, login="a:b")).url,
-            "the forward proxy says nothing": enter(ConnectProxy(target, mute=True)).url,
+            "the forward proxy requires a login": enter(ConnectProxy(target, login="a:b")).url,
+            "the forward proxy does not respond": enter(ConnectProxy(target, mute=True)).url,
         }
         documents = []
         for name, url in proxies.items():
