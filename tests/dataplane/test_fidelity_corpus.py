@@ -42,16 +42,17 @@ def test_an_allowed_difference_is_a_real_one(bench: FidelityBench, name: str) ->
 
 
 def test_the_page_shows_the_list_and_each_entry_has_a_case() -> None:
-    sides = {"request": "request", "answer": "answer", "both": "both"}
+    sides = {"request": "request", "answer": "response", "both": "both"}
     listed = [(sides[allowed.side], allowed.what, allowed.why) for allowed in ALLOWED]
     assert [tuple(row) for row in table(PAGE, "What may differ")] == listed
     assert {case.shows for case in CASES.values()} - {""} >= {allowed.name for allowed in ALLOWED}
 
 
 def test_the_page_lists_the_headers_that_are_joined() -> None:
-    shown = dict(re.findall(r"^\*\*Joined in an? (request|answer)\*\*: (.+)$", PAGE, re.MULTILINE))
+    shown = dict(re.findall(r"^\*\*Joined in a (request|response)\*\*: (.+)$", PAGE, re.MULTILINE))
+    sides = {"request": "request", "answer": "response"}
     assert {side: re.findall(r"`([^`]+)`", text) for side, text in shown.items()} == {
-        side: [name.decode() for name in names] for side, names in JOINED.items()
+        sides[side]: [name.decode() for name in names] for side, names in JOINED.items()
     }
 
 
@@ -122,16 +123,16 @@ def test_an_early_answer_larger_than_the_clients_http2_window_is_cut(bench: Fide
 REFUSED: dict[str, tuple[bytes, int]] = {
     "a target with a fragment": (b"GET /http1/v1/a#b HTTP/1.1\r\n" + HOST, 400),
     "a target with a byte beyond ASCII": (b"GET /http1/v1/\xe4 HTTP/1.1\r\n" + HOST, 400),
-    "a target with a blank": (b"GET /http1/v1/a b HTTP/1.1\r\n" + HOST, 400),
+    "a target with a space": (b"GET /http1/v1/a b HTTP/1.1\r\n" + HOST, 400),
     "`QUERY` without `Content-Type`": (b"QUERY /http1/v1/a HTTP/1.1\r\n" + HOST, 400),
     "`CONNECT`": (b"CONNECT a.example:443 HTTP/1.1\r\n" + HOST, 405),
     "`OPTIONS *`": (b"OPTIONS * HTTP/1.1\r\n" + HOST, 404),
     "HTTP/1.1 without `Host`": (b"GET /http1/v1/a HTTP/1.1\r\n", 400),
-    "a blank between a header's name and its colon": (
+    "a space between a header's name and its colon": (
         b"GET /http1/v1/a HTTP/1.1\r\n" + HOST + b"X : a\r\n", 400),
     "a control character in a header": (
         b"GET /http1/v1/a HTTP/1.1\r\n" + HOST + b"X: a\x01b\r\n", 400),
-    "a header name that is no token": (
+    "a header name that is not a token": (
         b"GET /http1/v1/a HTTP/1.1\r\n" + HOST + b"X(y): a\r\n", 400),
     "`Content-Length` twice": (
         b"POST /http1/v1/a HTTP/1.1\r\n" + HOST

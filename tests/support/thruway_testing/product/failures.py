@@ -233,7 +233,9 @@ FAILURES: dict[str, Ask | Raw] = {
         ),
         ways=_ANY_METHOD,
     ),
-    "a host name that is not this machine's": Ask(host="rebound.test", bench="loopback", ways=_WITH_HOST),
+    "a host name that is not this machine's": Ask(
+        host="rebound.test", bench="loopback", ways=_WITH_HOST
+    ),
     "the Secret is missing": Ask("/no-secret/models"),
     "the Secret has not arrived yet": Ask(bench="no secrets"),
     "the CA bundle is missing": Ask("/no-ca/models"),
@@ -267,7 +269,10 @@ EARLY: dict[str, tuple[str, Ask]] = {
         "upstream_timeout",
         _upstream("it begins and does not end in time"),
     ),
-    "it begins and then sends nothing": ("idle_timeout", _upstream("it begins and then sends nothing")),
+    "it begins and then sends nothing": (
+        "idle_timeout",
+        _upstream("it begins and then sends nothing"),
+    ),
 }
 """Upstreams whose answer begins and does not end, with the code in the log."""
 
@@ -433,7 +438,9 @@ class Benches:
                 "the upstream speaks TLS, and the route does not", f"http://127.0.0.1:{safe.port}"
             ),
             _speaking_http2(_keyed(_NO_HTTP2, http1.url)),
-            _keyed("the upstream does not respond in time", slow.url, timeouts={"request": "400ms"}),
+            _keyed(
+                "the upstream does not respond in time", slow.url, timeouts={"request": "400ms"}
+            ),
             _keyed("the upstream sends nothing", dumb.url, timeouts={"idle": "400ms"}),
             _keyed("it begins and does not end in time", begins.url, timeouts={"request": "400ms"}),
             _keyed("it begins and then sends nothing", begins.url, timeouts={"idle": "400ms"}),

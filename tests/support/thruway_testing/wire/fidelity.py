@@ -243,92 +243,96 @@ ALLOWED = (
     Allowed(
         "names",
         "both",
-        "The case of header names, where HTTP/2 is on one side; in trailers and interim answers "
-        "always.",
-        "HTTP/2 has lower-case names alone (RFC 9113, 8.2).",
+        "The case of header names changes if either side uses HTTP/2. In trailers and "
+        "informational responses it always changes.",
+        "HTTP/2 only has lower-case names (RFC 9113, 8.2).",
         _names,
     ),
     Allowed(
         "hop-by-hop",
         "both",
-        "`Connection` and, of requests, what it names; `Keep-Alive`, `Proxy-Connection`, `TE`, "
-        "`Transfer-Encoding`, `Upgrade`.",
-        "They are about one connection (RFC 9110, 7.6.1). WebSocket is made anew on each side.",
+        "`Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding` and `Upgrade` "
+        "do not pass. In requests, neither do the headers that `Connection` names.",
+        "They describe one connection (RFC 9110, 7.6.1). Each side has its own WebSocket "
+        "handshake.",
         _hops,
     ),
     Allowed(
         "host",
         "request",
         "`Host` is the upstream's, and the target is in origin form (`/v1/models`).",
-        "The upstream would not know itself by another name.",
+        "The upstream only knows its own name.",
         _host,
     ),
     Allowed(
         "credentials",
         "request",
-        "`Authorization`, `api-key`, `x-api-key`, `x-goog-api-key`, `x-litellm-api-key`, where the "
-        "route has a credential or authenticates its clients; without, they pass.",
-        "The client's key is not for the upstream; the route's own takes its place.",
+        "`Authorization`, `api-key`, `x-api-key`, `x-goog-api-key`, `x-litellm-api-key` and, with "
+        "`provider: gemini`, `?key=` do not pass if the route has a credential or authenticates "
+        "its clients. With `clientAuth.header` and no credential, only that header is removed.",
+        "The client's key is not for the upstream. The route's credential replaces it.",
         _credentials,
     ),
     Allowed(
         "framing",
         "both",
-        "The version of HTTP; how bodies are delimited: chunks and their extensions, a "
-        "`Content-Length` that is added, and that of 204. Clients of HTTP/1.0 get no trailers and "
-        "no interim answers.",
-        "Framing belongs to one connection (RFC 9112, 6). A `Content-Length` that was sent stays.",
+        "The HTTP version and the framing of bodies may change: chunks and their extensions, an "
+        "added `Content-Length`, and that of a 204. Clients of HTTP/1.0 get no trailers and no "
+        "informational responses.",
+        "Framing belongs to one connection (RFC 9112, 6). An existing `Content-Length` stays.",
         _framing,
     ),
     Allowed(
         "reason",
         "answer",
-        "The words after the status, where HTTP/2 is on one side or the upstream sends none.",
-        "HTTP/2 has none (RFC 9113, 8.3.2); Envoy puts in the usual ones.",
+        "The reason phrase changes if either side uses HTTP/2 or the upstream sends none.",
+        "HTTP/2 has none (RFC 9113, 8.3.2). Envoy adds the standard one.",
         _reason,
     ),
     Allowed(
         "own names",
         "request",
         "`X-Envoy-*` and `X-Thruway-*` do not pass.",
-        "They steer the proxy; clients may not.",
+        "These headers control the proxy, and clients must not control it. `X-Envoy-*` response "
+        "headers of an upstream pass; `response.headers.remove` may name them.",
         _own_names,
     ),
     Allowed(
         "joined",
         "both",
-        "Repeated lines of the headers listed below become one, with a comma between the values; "
-        "those without a value are left out.",
+        "Repeated lines of the headers listed below become one line, with commas between the "
+        "values. Empty values are omitted.",
         "Envoy keeps these as one value. The meaning is the same (RFC 9110, 5.3).",
         _joined,
     ),
     Allowed(
         "put back",
         "request",
-        "`X-Forwarded-Proto`, and a `Referer` that is no absolute URL, stand last, and without a "
-        "value they are dropped.",
-        "Envoy writes over the one and drops the other; Thruway puts the client's back.",
+        "`X-Forwarded-Proto`, and a `Referer` that is not an absolute URL, move to the end of the "
+        "headers. They are dropped if they are empty.",
+        "Envoy overwrites the first and drops the second. Thruway restores the client's values.",
         _put_back,
     ),
     Allowed(
         "crumbs",
         "both",
-        "Of a client of HTTP/2, the pieces of `Cookie` become one, which stands last.",
-        "HTTP/2 asks for it (RFC 9113, 8.2.3).",
+        "If the client uses HTTP/2, several `Cookie` headers become one, at the end of the "
+        "headers.",
+        "HTTP/2 requires it (RFC 9113, 8.2.3).",
         _crumbs,
     ),
     Allowed(
         "date",
         "answer",
         "`Date` is added if the upstream sends none.",
-        "HTTP asks for it (RFC 9110, 6.6.1).",
+        "HTTP requires it (RFC 9110, 6.6.1).",
         _date,
     ),
     Allowed(
         "first interim",
         "answer",
-        "Of several interim answers (100, 102, 103) the first passes.",
-        "Envoy's filters are not prepared for more.",
+        "Of several informational responses (100, 102, 103), only the first passes.",
+        "Envoy's filters do not support more than one.",
         _first_interim,
     ),
 )
