@@ -45,25 +45,25 @@ def main(argv: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="thruway-extproc",
-        description="Rewrites path and headers of requests for Envoy (ext_proc).",
+        description="Rewrite the path and headers of requests for Envoy (ext_proc).",
     )
     parser.add_argument(
         "--listen", required=True, type=_address, help="unix:PATH of the socket to serve on"
     )
     parser.add_argument("--log-level", choices=_LEVELS, default="info")
     parser.add_argument(
-        "--grace", type=_seconds, default=5.0, help="seconds that requests get at a stop (5)"
+        "--grace", type=_seconds, default=5.0, help="seconds to finish requests on shutdown (5)"
     )
     return parser
 
 
 def _address(text: str) -> str:
     if not text.startswith("unix:") or text == "unix:":
-        raise argparse.ArgumentTypeError(f"{text!r} is no Unix socket: write unix:PATH")
-    if len(text.encode()) - len("unix:") > 103:  # sun_path of macOS; Linux has four more
-        raise argparse.ArgumentTypeError(f"{text!r} is longer than the 103 bytes a socket may have")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a Unix socket: write unix:PATH")
+    if len(text.encode()) - len("unix:") > 103:  # sun_path on macOS; Linux allows four more
+        raise argparse.ArgumentTypeError(f"{text!r} is too long: a socket path has up to 103 bytes")
     if "%" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} holds a %, which gRPC takes for an escape")
+        raise argparse.ArgumentTypeError(f"{text!r} contains %, which gRPC treats as an escape")
     return text
 
 
@@ -72,20 +72,20 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 3600:  # not a number either
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 3600")
+    if not 0 <= value <= 3600:  # also false for NaN
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 3600")
     return value
 
 
 @contextlib.contextmanager
 def _socket_file(listen: str) -> Iterator[None]:
-    # A killed predecessor left its socket behind; a file that is no socket is never touched.
+    # A killed predecessor leaves its socket behind. A file that is not a socket is never touched.
     path = Path(listen.removeprefix("unix:"))
     if not path.parent.is_dir():
         raise OSError(f"the folder of {path} does not exist: create it first")
     if path.exists():
         if not stat.S_ISSOCK(path.stat().st_mode):
-            raise OSError(f"{path} exists and is no socket: choose another path")
+            raise OSError(f"{path} exists and is not a socket: choose another path")
         path.unlink()
     try:
         yield

@@ -1,8 +1,8 @@
-"""What becomes of one request: a pure function of its headers and its route's rule.
+"""Rewrites one request: a pure function of its headers and its route's rule.
 
-Path and query are handled as the bytes that the client sent, held in `str` by Latin-1, so that
-every byte that is not rewritten passes as it came (`%2F`, `//`, `;`, the case of escapes, repeated
-query parameters and their order).
+Path and query are handled as the bytes that the client sent, decoded as Latin-1, so that every byte
+that is not rewritten passes unchanged (`%2F`, `//`, `;`, the case of escapes, repeated query
+parameters and their order).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["Mutation", "RewriteError", "join_path", "loggable", "rewrite"]
 Header = tuple[str, bytes]
 
 
-# Never removed by `forwardOnly`: they frame the message or say what its body is (RFC 9110, sections
-# 6 and 8), or carry an upgrade (RFC 6455, 4.1).
+# Never removed by `forwardOnly`: they frame the message or describe its body (RFC 9110, sections 6
+# and 8), or carry an upgrade (RFC 6455, 4.1).
 _FRAMING = frozenset(
     {
         "connection",
@@ -39,7 +39,7 @@ _FRAMING = frozenset(
         "upgrade",
     }
 )
-# Pseudo headers, and those that Envoy adds, whose change it answers with an error.
+# Pseudo headers, and the headers that Envoy adds: changing them makes Envoy return an error.
 _KEPT = (":", "sec-websocket-", "x-envoy-")
 _PROTOCOLS = "sec-websocket-protocol"
 
@@ -50,22 +50,22 @@ class RewriteError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """What Envoy has to change: `remove` first, then `set` (replace all), then `add` (append)."""
+    """What Envoy must change: first `remove`, then `set` (replace all), then `add` (append)."""
 
     set: tuple[Header, ...]
     add: tuple[Header, ...]
     remove: tuple[str, ...]
     log_path: str
-    """The client's path as it may be logged: without the values of the query."""
+    """The client's path in loggable form: without query values."""
     client: str = ""
     """The id of the authenticated client."""
 
 
 def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
-    """Return the changes to a request with these headers (names in lower case, pseudo ones too).
+    """Return the changes to a request with these headers: lower-case names, pseudo headers too.
 
     Raises:
-        RewriteError: there is no `:path`, or it does not lie below the rule's `strip`.
+        RewriteError: there is no `:path`, or it is not below the rule's `strip`.
     """
     path = next((value for name, value in headers if name == ":path"), None)
     if path is None:
@@ -85,17 +85,17 @@ def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
     overwrite += [(name, value.encode()) for name, value in rule.headers_set]
     add = tuple((name, value.encode()) for name, value in rule.headers_add)
     client = ""
-    if rule.client_auth:  # without it the header is whatever the client says
+    if rule.client_auth:  # otherwise the client controls the header
         client = next((v.decode("latin-1") for n, v in headers if n == CLIENT_HEADER), "")
     return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), loggable(target), client)
 
 
 def join_path(rest: str, base: str, version: str, unversioned: Sequence[str] = ()) -> str:
-    """Join what follows a route's path (no query) to the upstream's base path.
+    """Join the rest of the client's path, after the route's path and without the query, to `base`.
 
-    An empty rest or `/` asks for the base path itself. A first segment like `v1` or `v1beta` counts
-    as a version; otherwise `version` is inserted, except below the roots in `unversioned`. A base
-    path that already ends in that version segment has it once.
+    An empty rest or `/` requests the base path itself. A first segment like `v1` or `v1beta` counts
+    as a version; otherwise `version` is inserted, except below the roots in `unversioned`. If the
+    base path already ends in that version segment, the segment is not repeated.
     """
     if rest in ("", "/"):
         return base + "/"
@@ -111,7 +111,7 @@ def join_path(rest: str, base: str, version: str, unversioned: Sequence[str] = (
 
 
 def loggable(target: str) -> str:
-    """Return a request target without the values of its query: names stay, values become `…`."""
+    """Return a request target with its query values masked: names stay, values become `…`."""
     path, mark, query = target.partition("?")
     if not mark:
         return target
@@ -122,13 +122,13 @@ def _without_value(parameter: str) -> str:
     name, equals, _ = parameter.partition("=")
     if equals:
         return name + "=…"
-    return "…" if name else ""  # a bare word may be a value, a key for one
+    return "…" if name else ""  # a bare word may itself be a value, such as a key
 
 
 def _rewrite_target(target: str, rule: Rule) -> str:
     path, mark, query = target.partition("?")
     if path != rule.strip and not path.startswith(rule.strip + "/"):
-        raise RewriteError("the path does not lie below the route's")
+        raise RewriteError("the request's path is not below the route's path")
     joined = join_path(path[len(rule.strip) :], rule.base, rule.version, rule.unversioned)
     if rule.query_default or rule.query_set or rule.query_remove:
         rewritten = _rewrite_query(query, rule)
@@ -168,7 +168,7 @@ def _drop_key_subprotocols(
     offered = [part.strip() for offer in offers for part in offer.split(b",") if part.strip()]
     kept = [part for part in offered if not part.lower().startswith(KEY_SUBPROTOCOL.encode())]
     if len(kept) == len(offered):
-        return  # untouched, so that its bytes stay
+        return  # leave the header's bytes unchanged
     if kept and _PROTOCOLS not in removed:
         overwrite.append((_PROTOCOLS, b", ".join(kept)))
     else:
@@ -186,7 +186,7 @@ def _put_back(
         sent = present.get(aside)
         if sent is None:
             if name in present:
-                remove.append(name)  # Envoy's own word, not the client's
+                remove.append(name)  # Envoy set it, not the client
         elif name not in remove and name in (listed or (name,)) and present.get(name) != sent:
             overwrite.append((name, sent))
 

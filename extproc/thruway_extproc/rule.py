@@ -1,10 +1,10 @@
-"""The contract between the operator and extproc: what is done to the requests of one route.
+"""The contract between the operator and extproc: how the requests of one route are rewritten.
 
 The operator writes a route's rule as compact JSON into that route's gRPC initial metadata for
-ext_proc (`METADATA_KEY`); extproc reads it from there. So Envoy's route and its rule change in the
-same instant, and clients cannot forge it (gRPC metadata is not an HTTP header).
+ext_proc (`METADATA_KEY`); extproc reads it from there. So Envoy's route and its rule change at the
+same instant, and clients cannot forge a rule, because gRPC metadata is not an HTTP header.
 
-A rule holds no secret, ever. This module knows neither gRPC nor Kubernetes.
+A rule never holds a secret. This module knows neither gRPC nor Kubernetes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ METADATA_KEY = "x-thruway-rule"
 """The key of the gRPC initial metadata that carries a rule from Envoy to extproc."""
 
 VERSION = 1
-"""The schema version that `encode` writes; `decode` reads this one only."""
+"""The schema version that `encode` writes. `decode` reads only this version."""
 
 MAX_BYTES = 4096
 """The longest encoded rule, in bytes: gRPC metadata is limited to 8 KiB in common peers."""
@@ -50,20 +50,20 @@ CREDENTIAL_HEADERS = (
 """Request headers in which clients of AI APIs send a key. Envoy keeps them from extproc."""
 
 CLIENT_HEADER = "x-thruway-client"
-"""In which Envoy tells extproc the id of an authenticated client; it never goes upstream."""
+"""Envoy sends extproc the id of an authenticated client in this header. It never goes upstream."""
 
 KEY_HEADER = "x-thruway-key"
-"""In which Envoy holds a key that came as a WebSocket subprotocol; it goes nowhere else."""
+"""The header in which Envoy holds a key sent as a WebSocket subprotocol; it never leaves Envoy."""
 
 KEPT_ASIDE = {
     "x-forwarded-proto": "x-thruway-forwarded-proto",
     "referer": "x-thruway-referer",
 }
-"""Headers that Envoy itself writes over (`X-Forwarded-Proto`) or drops (a `Referer` that is no
-absolute URL), each with the name under which the client's own is kept until extproc sees it."""
+"""Headers that Envoy itself overwrites (`X-Forwarded-Proto`) or drops (a `Referer` that is not an
+absolute URL). Each maps to the name under which Envoy keeps the client's value for extproc."""
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
-"""How a browser sends its key to OpenAI's Realtime API: a WebSocket subprotocol with this start."""
+"""A browser sends its key to OpenAI's Realtime API as a WebSocket subprotocol with this prefix."""
 
 VERSION_SEGMENT = re.compile(r"v[0-9]+[a-z0-9]*")
 """A first path segment that counts as an API version: `v1`, `v1beta`."""
@@ -72,42 +72,42 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class RuleError(ValueError):
-    """A rule is too large, of an unknown version, or not a rule at all."""
+    """A rule is too large, has an unknown version, or is malformed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is done to a request's path, authority, query and headers.
+    """How a request's path, authority, query and headers are rewritten.
 
-    Header names are lower case. `authority` is what the upstream gets as Host. Values are literal
-    text; extproc sends them as UTF-8.
+    Header names are lower case. The upstream receives `authority` as Host. Values are literal text;
+    extproc sends them as UTF-8.
     """
 
     strip: str
-    """The route's own path, which is taken off: `/openai_passthrough`."""
+    """The route's own path, which is removed: `/openai_passthrough`."""
     base: str
-    """The upstream's base path, without a slash at its end: `` or `/proxy`."""
+    """The upstream's base path, without a trailing slash: `` or `/proxy`."""
     version: str
-    """Inserted where the client's path names no version: `` or `/v1`."""
+    """Inserted if the client's path names no version: `` or `/v1`."""
     authority: str
     """`host` or `host:port`."""
     drop_credentials: bool = False
-    """Whether the client's key may not pass: it is taken out of `Sec-WebSocket-Protocol`."""
+    """Whether to remove the client's key from `Sec-WebSocket-Protocol`."""
     client_auth: bool = False
-    """Whether the proxy has authenticated the client, whose id then stands in `CLIENT_HEADER`."""
+    """Whether the proxy authenticated the client; if so, `CLIENT_HEADER` holds the client's id."""
     headers_set: Pairs = ()
     headers_add: Pairs = ()
     headers_remove: tuple[str, ...] = ()
     headers_only: tuple[str, ...] = ()
-    """If not empty, the only client headers that pass on, beside those that frame the message."""
+    """If not empty, only these client headers and those that frame the message are forwarded."""
     query_default: Pairs = ()
     query_set: Pairs = ()
     query_remove: tuple[str, ...] = ()
     unversioned: tuple[str, ...] = ()
-    """First segments below which the API has no version: nothing is inserted there."""
+    """First path segments below which the API has no version: none is inserted there."""
 
 
-# JSON key of each field; a field at its default is left out.
+# JSON key of each field; a field at its default is omitted.
 _KEYS = {
     "strip": "s",
     "base": "b",
@@ -133,8 +133,8 @@ _NAMES = {"headers_remove", "headers_only", "query_remove", "unversioned"}
 def encode(rule: Rule) -> str:
     """Return the rule as compact ASCII JSON without a `%`.
 
-    Envoy %-formats the values of gRPC initial metadata for every request, so a `%` of the user's is
-    written as the JSON escape `\\u0025`, and non-ASCII text as JSON escapes too.
+    Envoy %-formats the values of gRPC initial metadata for every request, so a `%` in the user's
+    text is written as the JSON escape `\\u0025`. Non-ASCII text is escaped too.
 
     Raises:
         RuleError: the result is longer than `MAX_BYTES`.
@@ -147,7 +147,7 @@ def encode(rule: Rule) -> str:
     text = json.dumps(body, ensure_ascii=True, separators=(",", ":")).replace("%", "\\u0025")
     if len(text) > MAX_BYTES:
         raise RuleError(
-            f"the rule is {len(text)} bytes long, at most {MAX_BYTES} are allowed: "
+            f"the rule is {len(text)} bytes long, but at most {MAX_BYTES} are allowed: "
             "use fewer or shorter header and query rules"
         )
     return text
@@ -155,10 +155,10 @@ def encode(rule: Rule) -> str:
 
 @lru_cache(maxsize=4096)
 def decode(text: str) -> Rule:
-    """Return the rule that `encode` wrote; each distinct rule is parsed once and kept (bounded).
+    """Return the rule that `encode` wrote. Each distinct rule is parsed once and cached (bounded).
 
     Raises:
-        RuleError: the text is no rule, or one of another schema version.
+        RuleError: the text is not a rule, or has another schema version.
     """
     try:
         body = json.loads(text)
@@ -168,7 +168,9 @@ def decode(text: str) -> Rule:
         raise RuleError("the rule is not a JSON object")
     version = body.pop("v", None)
     if version != VERSION:
-        raise RuleError(f"the rule has schema version {version!r}, this extproc reads {VERSION}")
+        raise RuleError(
+            f"the rule has schema version {version!r}, but this extproc reads {VERSION}"
+        )
     names = {key: field for field, key in _KEYS.items()}
     unknown = sorted(set(body) - set(names))
     if unknown:

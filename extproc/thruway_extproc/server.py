@@ -1,8 +1,8 @@
 """The gRPC shell around `rewrite`: Envoy's `ExternalProcessor` service on a Unix socket.
 
-One bidirectional stream a request; only request headers are asked for. An answer carries the
-dynamic metadata `thruway: {processed: true}`, without which the guard behind ext_proc lets nothing
-pass: a stream that ends without an answer is a refusal, not a leak.
+Each request has one bidirectional stream, which carries only its headers. A response carries the
+dynamic metadata `thruway: {processed: true}`. The guard behind ext_proc rejects every request
+without it, so a stream that ends without a response is a rejection, not a leak.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 
 
 class Processor:
-    """Answers each request's headers with the mutation that its route's rule asks for."""
+    """Responds to each request's headers with the mutation that its route's rule asks for."""
 
     async def Process(  # noqa: N802 - the service's name for it
         self,
@@ -53,15 +53,15 @@ class Processor:
         async for message in request_iterator:
             if message.HasField("request_headers"):
                 yield self._answer(context.invocation_metadata() or (), message.request_headers)
-            else:  # a processing mode that this version did not ask for
-                log.error("ext_proc sent %s, which is not for us", message.WhichOneof("request"))
+            else:  # a processing mode that this version does not request
+                log.error("Envoy sent an unexpected message: %s", message.WhichOneof("request"))
                 yield _refusal("unexpected_message")
 
     def _answer(self, metadata: Any, received: Any) -> Any:  # noqa: ANN401 - untyped protobuf
         text = next((value for key, value in metadata if key == METADATA_KEY), None)
         if text is None:
             log.warning(
-                "refused a request: the proxy has no configuration yet, or none with a rule"
+                "rejected a request: Envoy has no configuration yet, or its route has no rule"
             )
             return _refusal("rule_missing")
         if isinstance(text, bytes):
@@ -70,10 +70,10 @@ class Processor:
         try:
             return _accept(rewrite(headers, decode(text)))
         except RuleError as error:
-            log.error("refused a request: %s", error)
+            log.error("rejected a request: %s", error)
             return _refusal("rule_unreadable")
         except RewriteError as error:
-            log.error("refused a request: %s", error)
+            log.error("rejected a request: %s", error)
             return _refusal("rule_mismatch")
 
 
@@ -82,7 +82,7 @@ def _accept(mutation: Mutation) -> Any:  # noqa: ANN401 - untyped protobuf
     for action, headers in ((_OVERWRITE, mutation.set), (_APPEND, mutation.add)):
         for name, value in headers:
             option = changes.set_headers.add(append_action=action)
-            option.append.value = action == _APPEND  # all that Envoy 1.40's ext_proc looks at
+            option.append.value = action == _APPEND  # the only field Envoy 1.40's ext_proc reads
             option.header.key = name
             option.header.raw_value = value
     response = pb.ProcessingResponse(
@@ -97,7 +97,7 @@ def _accept(mutation: Mutation) -> Any:  # noqa: ANN401 - untyped protobuf
 
 
 def _refusal(details: str) -> Any:  # noqa: ANN401 - untyped protobuf
-    # The sentence that the client reads is made by Envoy's local_reply_config from these details.
+    # Envoy's local_reply_config turns these details into the message that the client reads.
     return pb.ProcessingResponse(
         immediate_response=pb.ImmediateResponse(
             status=http_status_pb2.HttpStatus(code=503), details=f"thruway_{details}"
@@ -108,10 +108,10 @@ def _refusal(details: str) -> Any:  # noqa: ANN401 - untyped protobuf
 async def serve(listen: str, *, stop: asyncio.Event, grace: float = 5.0) -> None:
     """Serve on a gRPC address such as `unix:/run/x/extproc.sock` until `stop` is set.
 
-    Requests under way get `grace` seconds to end.
+    Requests in flight get `grace` seconds to finish.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the server cannot listen on the address.
     """
     server = grpc.aio.server(options=_OPTIONS)
     pb_grpc.add_ExternalProcessorServicer_to_server(Processor(), server)

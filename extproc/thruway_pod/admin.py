@@ -14,7 +14,7 @@ __all__ = ["Admin", "AdminError"]
 
 
 class AdminError(Exception):
-    """Envoy does not answer, or not as it should; the message says what it did."""
+    """Envoy does not respond, or responds unexpectedly; the message says how."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -29,10 +29,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Admin:
-    """One Envoy's; calls block for up to `timeout` seconds.
+    """The admin interface of one Envoy. Calls block for up to `timeout` seconds.
 
     Raises:
-        AdminError: from every method, if Envoy does not answer or answers with an error.
+        AdminError: from every method, if Envoy does not respond or responds with an error.
     """
 
     def __init__(self, path: Path, timeout: float = 2.0) -> None:
@@ -44,29 +44,29 @@ class Admin:
         self._call("GET", "/ready")
 
     def alive(self) -> None:
-        """Return if it answers, whatever it says."""
-        self._ask("GET", "/ready")
+        """Return if Envoy responds, with any status."""
+        self._request("GET", "/ready")
 
     def uptime(self) -> float:
-        """Return for how many seconds Envoy has run."""
+        """Return how many seconds Envoy has been running."""
         try:
             return float(json.loads(self._call("GET", "/server_info"))["uptime_current_epoch"][:-1])
         except (ValueError, KeyError, TypeError) as error:
-            raise AdminError("Envoy's description of itself is not as expected") from error
+            raise AdminError("Envoy's server info has an unexpected format") from error
 
     def prometheus(self) -> bytes:
-        """Return its metrics in Prometheus' text format."""
+        """Return Envoy's metrics in Prometheus' text format."""
         return self._call("GET", "/stats/prometheus")
 
     def fail_health_check(self) -> None:
-        """Have it end connections: `connection: close` with each answer, GOAWAY on HTTP/2.
+        """Make Envoy close connections: `connection: close` in responses, GOAWAY on HTTP/2.
 
-        New connections and requests are served still.
+        Envoy still serves new connections and requests.
         """
         self._call("POST", "/healthcheck/fail")
 
     def requests(self) -> tuple[int, int]:
-        """Return how many requests there are under way, and how many there have been."""
+        """Return the number of requests in flight, and the total since Envoy started."""
         prefix = "http.thruway.downstream_rq_"
         path = f"/stats?format=json&filter=^{prefix.replace('.', '%5C.')}(active|total)$"
         try:
@@ -74,23 +74,23 @@ class Admin:
             found = {item["name"]: int(item["value"]) for item in stats if "name" in item}
             return found[f"{prefix}active"], found[f"{prefix}total"]
         except (ValueError, KeyError, TypeError) as error:
-            raise AdminError("Envoy's statistics are not as expected") from error
+            raise AdminError("Envoy's statistics have an unexpected format") from error
 
     def _call(self, method: str, path: str) -> bytes:
-        status, body = self._ask(method, path)
+        status, body = self._request(method, path)
         if status != 200:
-            said = body[:100].decode(errors="replace").strip()
-            raise AdminError(f"Envoy says {status} {said}")
+            text = body[:100].decode(errors="replace").strip()
+            raise AdminError(f"Envoy returned {status} {text}")
         return body
 
-    def _ask(self, method: str, path: str) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str) -> tuple[int, bytes]:
         connection = _UnixConnection(str(self._path), self._timeout)
         try:
             connection.request(method, path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise AdminError(f"Envoy does not answer ({reason})") from error
+            raise AdminError(f"Envoy does not respond ({reason})") from error
         finally:
             connection.close()

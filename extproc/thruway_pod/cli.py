@@ -1,4 +1,4 @@
-"""The command `thruway-pod`, for the chart's use."""
+"""The command `thruway-pod`, which the chart uses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one of its subcommands.
+    """Run one of the subcommands.
 
-    Exit status: 0 done, 1 it could not be done (one sentence says why), 2 unusable arguments.
+    Exit status: 0 on success, 1 on failure (one sentence says why), 2 for unusable arguments.
     """
     options = _parser().parse_args(argv)
     logging.basicConfig(
@@ -53,14 +53,14 @@ def _parser() -> argparse.ArgumentParser:
         help="ADDRESS:PORT (:4001, all addresses: kubelet and Prometheus are outside the pod)",
     )
     serve.add_argument("--log-level", choices=_LEVELS, default="info")
-    drain_ = commands.add_parser("drain", help="have Envoy end its connections, and wait")
+    drain_ = commands.add_parser("drain", help="make Envoy close its connections, and wait")
     drain_.set_defaults(run=_drain)
     _folder(drain_)
     given = Limits()
     for name, meaning in (
-        ("at_least", "seconds that it lasts, at least"),
-        ("quiet", "seconds without a new request"),
-        ("at_most", "seconds after which streams are cut"),
+        ("at_least", "minimum duration in seconds"),
+        ("quiet", "seconds without a new request before the drain ends"),
+        ("at_most", "maximum duration in seconds, after which streams are cut"),
     ):
         default = getattr(given, name)
         option = f"--{name.replace('_', '-')}"
@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     drain_.add_argument(
         "--keep-ready",
         action="store_true",
-        help="only wait: Envoy's connections stay, and it stays ready",
+        help="only wait: keep Envoy ready and its connections open",
     )
-    probe = commands.add_parser("probe", help="ask `serve` for health, as kubelet would")
+    probe = commands.add_parser("probe", help="check the health that `serve` reports, like kubelet")
     probe.set_defaults(run=_probe)
     probe.add_argument("what", nargs="+", choices=("healthz", "startz", "readyz", "livez"))
     probe.add_argument("--port", type=int, default=4001, help="its port (4001)")
-    answers = commands.add_parser("answers", help="check that URLs answer as they should")
+    answers = commands.add_parser("answers", help="check that URLs return the expected status")
     answers.set_defaults(run=_answers)
     answers.add_argument("expected", nargs="+", metavar="STATUS=URL")
     return parser
@@ -91,7 +91,7 @@ def _folder(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 64):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 64")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 64")
     return int(text)
 
 
@@ -100,8 +100,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 86_400:  # not a number either
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 86400")
+    if not 0 <= value <= 86_400:  # also false for NaN
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 86400")
     return value
 
 
@@ -115,7 +115,9 @@ def _listen(text: str) -> tuple[str, int]:
 def _serve(options: argparse.Namespace) -> int:
     folder: Path = options.folder
     if not folder.is_dir():
-        raise OSError(f"the folder {folder} does not exist: create it, or name another by --folder")
+        raise OSError(
+            f"the folder {folder} does not exist: create it, or pass another one with --folder"
+        )
     return asyncio.run(_run(options))
 
 
@@ -143,7 +145,7 @@ def _drain(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    # Where the mesh of a pod lets nobody in who has no certificate of it, kubelet neither.
+    # For pods whose service mesh rejects connections without its certificate, kubelet's included.
     return 0 if all(_is_well(options.port, what) for what in options.what) else 1
 
 
@@ -151,13 +153,13 @@ def _is_well(port: int, what: str) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", f"/{what}")
-        answer = connection.getresponse()
-        sys.stdout.write(answer.read().decode(errors="replace"))
+        response = connection.getresponse()
+        sys.stdout.write(response.read().decode(errors="replace"))
     except http.client.HTTPException as error:
-        raise OSError(f"no usable answer on port {port}: {type(error).__name__}") from error
+        raise OSError(f"no usable response on port {port}: {type(error).__name__}") from error
     finally:
         connection.close()
-    return answer.status == 200
+    return response.status == 200
 
 
 def _answers(options: argparse.Namespace) -> int:
@@ -167,16 +169,16 @@ def _answers(options: argparse.Namespace) -> int:
         found = _status(url)
         right = found == status
         failed += not right
-        sys.stdout.write(f"{'ok  ' if right else 'FAIL'} {url} answers {found}\n")
+        sys.stdout.write(f"{'ok  ' if right else 'FAIL'} {url} returned {found}\n")
     return 1 if failed else 0
 
 
 def _status(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the chart's own URLs
-            return str(answer.status)
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - the chart's URLs
+            return str(response.status)
     except urllib.error.HTTPError as error:
         with error:
             return str(error.code)
     except (OSError, ValueError) as error:
-        return f"not at all ({error})"
+        return f"no response ({error})"

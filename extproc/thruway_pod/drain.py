@@ -1,4 +1,4 @@
-"""The drain before a pod ends: no request that has come, or is on its way, is cut without need."""
+"""The drain before a pod ends: requests in flight, and those about to arrive, can finish."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Limits", "drain", "drained"]
 
 log = logging.getLogger("thruway.drain")
 
-_EVERY = 0.2  # seconds between two looks
+_EVERY = 0.2  # seconds between two checks
 
 
 class _Admin(Protocol):
@@ -26,20 +26,20 @@ class _Admin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """All in seconds."""
+    """The limits of a drain, all in seconds."""
 
     at_least: float = 5.0
-    """So long clients may still be led here: endpoints are taken away elsewhere meanwhile."""
+    """The minimum duration. Clients may reach the pod until its endpoint is removed everywhere."""
     quiet: float = 2.0
-    """So long no request has come."""
+    """How long no new request must have arrived."""
     at_most: float = 30.0
-    """Longer streams are cut."""
+    """The maximum duration. Streams that last longer are cut."""
 
 
 def drained(limits: Limits, elapsed: float, since_last: float, active: int) -> bool:
-    """Decide whether Envoy may end.
+    """Decide whether Envoy may exit.
 
-    `elapsed` and `since_last` are seconds: since the drain began, and since a request came.
+    `elapsed` and `since_last` are seconds since the drain began and since the last new request.
     """
     if elapsed >= limits.at_most:
         return True
@@ -54,10 +54,10 @@ def drain(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Have Envoy end its connections, and wait; return how many requests are cut.
+    """Make Envoy close its connections, and wait; return how many requests are cut.
 
-    With `keep_ready` only wait: Envoy would not be ready again if it is not its end.
-    An Envoy that does not answer has nothing left to wait for.
+    With `keep_ready`, only wait: an Envoy that is told to close connections never becomes ready
+    again, even if the pod stays. If Envoy does not respond, there is nothing to wait for.
     """
     began = last = clock()
     seen = active = 0
@@ -75,5 +75,5 @@ def drain(
     except AdminError as error:
         log.warning("%s: nothing to drain", error)
         return 0
-    log.info("drained in %.1f s; requests still under way: %d", clock() - began, active)
+    log.info("drained in %.1f s; requests still in flight: %d", clock() - began, active)
     return active

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, … and `/metrics` of a pod: for kubelet, Prometheus and who is on call."""
+"""`/healthz`, `/readyz`, … and `/metrics` of a pod, for kubelet, Prometheus and people on call."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["ANYWHERE", "PATIENCE", "serving"]
 
 ANYWHERE = ""
-"""The host that stands for all addresses, IPv6 and IPv4."""
+"""The host that means all addresses, IPv6 and IPv4."""
 PATIENCE = 30.0
-"""Seconds for which a start waits for Envoy's first configuration."""
+"""How many seconds the startup check waits for Envoy's first configuration."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -33,19 +33,19 @@ class _Server(http.server.ThreadingHTTPServer):
         super().server_bind()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client that went away is nobody's trouble."""
+        """Log nothing: a client that disconnects is not a problem."""
 
 
 @contextmanager
 def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]]) -> Iterator[int]:
     """Serve while the context lasts; yield the port.
 
-    `/healthz` says that `problems` has nothing to tell, `/readyz` that Envoy serves, too. Of Envoy
-    alone: `/livez` says that it answers, `/startz` that it serves, or that the operator has not
-    been there for as long as an application can be kept waiting.
+    `/healthz` passes if `problems` reports nothing; `/readyz` passes if Envoy is ready as well. The
+    other two check Envoy alone: `/livez` passes if it responds. `/startz` passes if it is ready, or
+    after `PATIENCE`, because an application must not wait any longer for an absent operator.
 
     Raises:
-        OSError: the port cannot be listened on.
+        OSError: the server cannot listen on the port.
     """
 
     checks: dict[str, Callable[[], list[str]]] = {
@@ -68,20 +68,20 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
             elif path == "/metrics":
                 self._metrics()
             else:
-                text = f"there are {', '.join(checks)} and /metrics\n"
-                self._answer(404, text.encode(), "text/plain")
+                text = f"unknown path: use {', '.join(checks)} or /metrics\n"
+                self._respond(404, text.encode(), "text/plain")
 
         def _health(self, found: list[str]) -> None:
             body = json.dumps({"ok": not found, "problems": found}).encode() + b"\n"
-            self._answer(503 if found else 200, body, "application/json")
+            self._respond(503 if found else 200, body, "application/json")
 
         def _metrics(self) -> None:
             try:
-                self._answer(200, admin.prometheus(), "text/plain; version=0.0.4")
+                self._respond(200, admin.prometheus(), "text/plain; version=0.0.4")
             except AdminError as error:
-                self._answer(503, f"{error}\n".encode(), "text/plain")
+                self._respond(503, f"{error}\n".encode(), "text/plain")
 
-        def _answer(self, status: int, body: bytes, kind: str) -> None:
+        def _respond(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -102,8 +102,8 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
         found = Server((host, port), Handler)
     except OSError as error:
         raise OSError(
-            f"cannot serve health on {host}:{port} ({error.strerror}): choose another by "
-            "--health-listen"
+            f"cannot serve health on {host}:{port} ({error.strerror}): choose another address "
+            "with --health-listen"
         ) from error
     with found as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)

@@ -1,4 +1,4 @@
-"""extproc's workers: processes, each with its own Unix socket; one that ends is started again."""
+"""extproc's workers: processes with a Unix socket each. A worker that exits is restarted."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Workers", "sockets"]
 
 log = logging.getLogger("thruway.workers")
 
-_SOON = 0.05  # seconds before the first start again
-_LATE = 2.0
-_WELL = 10.0  # seconds after which a worker that ends is no sign of trouble
+_SOON = 0.05  # seconds before the first restart
+_LATE = 2.0  # seconds before a restart, at most
+_WELL = 10.0  # a worker that ran for so many seconds is restarted without a longer pause
 
 
 def sockets(folder: Path, count: int) -> tuple[Path, ...]:
-    """Return where the workers listen."""
+    """Return the paths of the workers' sockets."""
     return tuple(folder / f"extproc-{number}.sock" for number in range(count))
 
 
 class Workers:
-    """The processes, from `run`'s beginning to its cancellation."""
+    """The worker processes, which exist while `run` runs."""
 
     def __init__(self, folder: Path, count: int, log_level: str, grace: float) -> None:
         self._sockets = sockets(folder, count)
@@ -36,14 +36,18 @@ class Workers:
         self._grace = grace
 
     async def run(self) -> None:
-        """Keep them running; on the way out tell them to end, and wait until they have."""
+        """Keep the workers running; when cancelled, terminate them and wait until they exit."""
         async with asyncio.TaskGroup() as tasks:
             for path in self._sockets:
                 tasks.create_task(self._keep(path))
 
     def problems(self) -> list[str]:
-        """Say which of them does not take connections. Blocks for a moment."""
-        return [f"{path.name} does not answer" for path in self._sockets if not _answers(path)]
+        """Report workers that do not accept connections. Blocks for up to a second each."""
+        return [
+            f"{path.name} does not accept connections"
+            for path in self._sockets
+            if not _accepts(path)
+        ]
 
     async def _keep(self, path: Path) -> None:
         pause = _SOON
@@ -51,7 +55,7 @@ class Workers:
             started = time.monotonic()
             code = await self._once(path)
             pause = _SOON if time.monotonic() > started + _WELL else min(2 * pause, _LATE)
-            log.warning("%s ended with %d: starting it again", path.stem, code)
+            log.warning("%s exited with %d: restarting it", path.stem, code)
             await asyncio.sleep(pause)
 
     async def _once(self, path: Path) -> int:
@@ -70,7 +74,7 @@ class Workers:
                 await process.wait()
 
 
-def _answers(path: Path) -> bool:
+def _accepts(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1.0)
         try:

@@ -1,6 +1,6 @@
-"""The middle between resources and Envoy; it knows neither Kubernetes nor Envoy.
+"""The intermediate representation between resources and Envoy; it knows neither of them.
 
-Everything is frozen and comparable, so that an unchanged route is recognised and rendered once.
+Everything is frozen and comparable, so that an unchanged route is recognized and rendered once.
 Durations are whole milliseconds; 0 means no limit.
 """
 
@@ -40,7 +40,7 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Protocol(StrEnum):
-    """How the upstream is spoken to; `AUTO` is by ALPN, and HTTP/1.1 without TLS."""
+    """The HTTP version used with an upstream; `AUTO` uses ALPN, and HTTP/1.1 without TLS."""
 
     AUTO = "Auto"
     HTTP1 = "HTTP1"
@@ -48,7 +48,7 @@ class Protocol(StrEnum):
 
 
 class ErrorFormat(StrEnum):
-    """Whose JSON the proxy's own errors are on a route."""
+    """The provider whose JSON format a route's own errors use."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -59,8 +59,8 @@ class ErrorFormat(StrEnum):
 class Tls:
     """TLS to an upstream.
 
-    `ca` names a CA bundle in `Config.authorities`; "" is the system's. `client` names what Thruway
-    itself shows, in `Config.certificates`; "" is nothing.
+    `ca` names a CA bundle in `Config.authorities`; "" means the system's. `client` names Thruway's
+    client certificate in `Config.certificates`; "" means none.
     """
 
     server_name: str
@@ -88,10 +88,10 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class ForwardProxy:
-    """A proxy that an upstream is reached through, as many corporate networks ask for.
+    """A proxy through which an upstream is reached, as many corporate networks require.
 
-    `secure`: it is itself spoken to by TLS. `login` names, in `Config.secrets`, what follows
-    `Basic ` (RFC 7617); "" is none.
+    `secure`: connections to the proxy itself use TLS. `login` names, in `Config.secrets`, the text
+    after `Basic ` (RFC 7617); "" means no login.
     """
 
     host: str
@@ -102,7 +102,7 @@ class ForwardProxy:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One upstream address and how connections to it are made; equal ones share connections."""
+    """One upstream address and how to connect to it; equal endpoints share connections."""
 
     host: str
     port: int
@@ -122,7 +122,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Tries after the first, and on which failures (`connect-failure`, `refused-stream`, …)."""
+    """The number of retries, and the failures to retry (`connect-failure`, `refused-stream`, …)."""
 
     attempts: int
     on: tuple[str, ...]
@@ -130,7 +130,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class HeaderRules:
-    """What is done to response headers: `remove`, then `set` (replace), then `add` (append)."""
+    """Changes to response headers: first `remove`, then `set` (replace), then `add` (append)."""
 
     set: Pairs = ()
     add: Pairs = ()
@@ -139,12 +139,12 @@ class HeaderRules:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the requests of a branch go and what is done to them on the way."""
+    """Where the requests of a branch go, and how they are changed on the way."""
 
     endpoint: Endpoint
     rule: Rule
     client_headers_removed: tuple[str, ...]
-    """Client headers that the proxy itself removes, whatever the rule does: credentials."""
+    """Client headers that Envoy itself removes, independently of the rule: credentials."""
     response: HeaderRules
     request_timeout: int
     idle_timeout: int
@@ -153,7 +153,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A response of the proxy's own, in the route's error format."""
+    """An error response that the proxy itself sends, in the route's error format."""
 
     status: int
     code: str
@@ -162,7 +162,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A client path, by whole segments (`exact` is false) or the path alone."""
+    """A client path: with everything below it, by whole segments, or alone if `exact`."""
 
     path: str
     exact: bool = False
@@ -170,7 +170,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One of a route's ways: an override, or (the last one) the route itself."""
+    """One branch of a route: an override, or (the last one) the route itself."""
 
     name: str
     matches: tuple[Match, ...]
@@ -179,7 +179,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Somebody who may use a route, by a key of Thruway's own."""
+    """A client that may use a route, identified by one of Thruway's own keys."""
 
     id: str
     key: SecretValue
@@ -207,12 +207,12 @@ class Route:
     methods: tuple[str, ...]
     branches: tuple[Branch, ...]
     clients: tuple[Client, ...] | None = None
-    """Who may use the route; None: everybody."""
+    """The clients that may use the route; None means everyone."""
     error_format: ErrorFormat = ErrorFormat.OPENAI
     key_header: str = ""
-    """The only header that carries a client's key; "": wherever clients of AI APIs send one."""
+    """The only header that carries a client's key; "" means any header that AI clients use."""
     key_parameter: str = ""
-    """Query parameter in which clients may send their key, too."""
+    """A query parameter in which clients may also send their key."""
     pages: Pages = Pages()
 
 

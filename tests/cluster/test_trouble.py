@@ -111,7 +111,9 @@ def test_what_it_cannot_start_with_is_said_in_one_sentence(bare: Installation) -
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         busy = bare.replica(f"--health-listen=127.0.0.1:{port}").start()
-        assert re.fullmatch(rf"1: .*port {port} .*choose another by --health-listen", ended(busy))
+        assert re.fullmatch(
+            rf"1: .*port {port} .*choose another address with --health-listen", ended(busy)
+        )
         xds = bare.replica(f"--xds-listen=127.0.0.1:{port}").start()
         assert re.search(rf"1: .*cannot serve xDS on 127\.0\.0\.1:{port}", ended(xds))
     wrong = bare.replica(f"--tls-key={bare.certificate}").start()

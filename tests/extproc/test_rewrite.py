@@ -129,7 +129,7 @@ def test_unversioned_roots(client: str, base: str, upstream: str) -> None:
     "target", ["/openai_passthroughX", "/openai_passthroughX/v1", "/other", "/", "*", ""]
 )
 def test_a_path_that_is_not_the_routes_is_refused(target: str) -> None:
-    with pytest.raises(RewriteError, match="does not lie below"):
+    with pytest.raises(RewriteError, match="is not below"):
         run(target)
 
 

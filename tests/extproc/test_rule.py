@@ -74,7 +74,7 @@ def test_the_largest_rule_passes_and_one_byte_more_does_not() -> None:
     room = MAX_BYTES - len(encode(dataclasses.replace(PLAIN, headers_set=(("x", ""),))))
     largest = dataclasses.replace(PLAIN, headers_set=(("x", "a" * room),))
     assert len(encode(largest)) == MAX_BYTES
-    with pytest.raises(RuleError, match=rf"is {MAX_BYTES + 1} bytes long, at most {MAX_BYTES}"):
+    with pytest.raises(RuleError, match=rf"is {MAX_BYTES + 1} bytes long, but at most {MAX_BYTES}"):
         encode(dataclasses.replace(PLAIN, headers_set=(("x", "a" * (room + 1)),)))
 
 

@@ -184,7 +184,7 @@ def test_nothing_that_a_client_sends_is_logged(folder: Path) -> None:
         extproc.answers(request_headers(f"/{CANARY}"))
         status, log = extproc.stop()
     assert status == 0
-    assert "refused a request" in log
+    assert "rejected a request" in log
     assert CANARY not in log
 
 
@@ -257,7 +257,7 @@ def test_what_is_no_socket_is_not_touched(folder: Path, kind: str) -> None:
         if kind == "link":
             path.symlink_to(kept)
     status, said = failed("--listen", f"unix:{path}")
-    sentence = f"thruway-extproc: {path} exists and is no socket: choose another path\n"
+    sentence = f"thruway-extproc: {path} exists and is not a socket: choose another path\n"
     assert (status, said) == (1, sentence)
     assert path.is_dir() if kind == "folder" else path.read_text() == "precious"
 
@@ -272,13 +272,16 @@ def test_a_missing_folder_is_named(folder: Path) -> None:
     ("arguments", "problem"),
     [
         ([], "the following arguments are required: --listen"),
-        (["--listen", "localhost:9000"], "'localhost:9000' is no Unix socket: write unix:PATH"),
-        (["--listen", "unix:"], "'unix:' is no Unix socket: write unix:PATH"),
-        (["--listen", "unix:" + "a" * 104], "is longer than the 103 bytes a socket may have"),
-        (["--listen", "unix:a%20b"], "'unix:a%20b' holds a %, which gRPC takes for an escape"),
-        (["--listen", "unix:s", "--grace", "soon"], "'soon' is no number of seconds from 0"),
-        (["--listen", "unix:s", "--grace", "nan"], "'nan' is no number of seconds from 0 to 3600"),
-        (["--listen", "unix:s", "--grace", "-1"], "'-1' is no number of seconds from 0 to 3600"),
+        (["--listen", "localhost:9000"], "'localhost:9000' is not a Unix socket: write unix:PATH"),
+        (["--listen", "unix:"], "'unix:' is not a Unix socket: write unix:PATH"),
+        (["--listen", "unix:" + "a" * 104], "is too long: a socket path has up to 103 bytes"),
+        (["--listen", "unix:a%20b"], "'unix:a%20b' contains %, which gRPC treats as an escape"),
+        (["--listen", "unix:s", "--grace", "soon"], "'soon' is not a number of seconds from 0"),
+        (
+            ["--listen", "unix:s", "--grace", "nan"],
+            "'nan' is not a number of seconds from 0 to 3600",
+        ),
+        (["--listen", "unix:s", "--grace", "-1"], "'-1' is not a number of seconds from 0 to 3600"),
         (["--listen", "unix:s", "--log-level", "loud"], "invalid choice: 'loud'"),
         (["--listen", "unix:s", "--nope"], "unrecognized arguments: --nope"),
     ],

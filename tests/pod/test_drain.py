@@ -73,7 +73,7 @@ def test_an_endless_stream_is_cut() -> None:
 def test_an_envoy_that_is_gone_is_not_waited_for() -> None:
     class Gone:
         def fail_health_check(self) -> None:
-            raise AdminError("Envoy does not answer (Connection refused)")
+            raise AdminError("Envoy does not respond (Connection refused)")
 
         def requests(self) -> tuple[int, int]:
             raise AssertionError

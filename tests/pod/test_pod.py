@@ -109,7 +109,7 @@ def upstream() -> Iterator[OpenAIUpstream]:
 def test_ready_once_envoy_is(pod: Pod, upstream: OpenAIUpstream) -> None:
     assert pod.get("/readyz").json() == {
         "ok": False,
-        "problems": ["Envoy does not answer (No such file or directory)"],
+        "problems": ["Envoy does not respond (No such file or directory)"],
     }
     assert pod.get("/metrics").status_code == 503
     with ProxyBench([route("r", "/r", upstream.url)], extproc=pod.sockets) as bench:
@@ -177,7 +177,7 @@ def test_a_worker_that_dies_is_started_again(pod: Pod) -> None:
     os.kill(before[0], signal.SIGKILL)
     wait_until(lambda: len(set(pod.workers()) - {before[0]}) == 2, "a worker has taken its place")
     wait_until(lambda: pod.get("/healthz").status_code == 200, "all workers answer", 20)
-    assert "ended with -9: starting it again" in pod.log.read_text()
+    assert "exited with -9: restarting it" in pod.log.read_text()
 
 
 def test_a_request_waits_until_what_was_killed_is_back(pod: Pod, upstream: OpenAIUpstream) -> None:
@@ -229,7 +229,7 @@ def test_a_drain_waits_for_a_stream_and_lets_new_requests_in(
                 stream.getresponse().read()
                 assert draining.wait(20) == 0
                 assert draining.stderr
-                assert "still under way: 0" in draining.stderr.read()
+                assert "still in flight: 0" in draining.stderr.read()
 
 
 def test_a_drain_that_only_waits(pod: Pod, upstream: OpenAIUpstream) -> None:
@@ -262,7 +262,7 @@ def test_a_drain_has_an_end(pod: Pod, upstream: OpenAIUpstream) -> None:
             with pod.drain("--at-least", "0", "--quiet", "0", "--at-most", "1") as draining:
                 assert draining.wait(20) == 0
                 assert draining.stderr
-                assert "still under way: 1" in draining.stderr.read()
+                assert "still in flight: 1" in draining.stderr.read()
 
 
 def _active(bench: ProxyBench) -> int:
@@ -394,10 +394,10 @@ def test_the_listeners_certificate_is_replaced_under_way(
     ("arguments", "sentence"),
     [
         (["serve", "--folder", "/no/such"], "the folder /no/such does not exist"),
-        (["serve", "--workers", "0"], "'0' is no whole number from 1 to 64"),
+        (["serve", "--workers", "0"], "'0' is not a whole number from 1 to 64"),
         (["serve", "--health-listen", "4001"], "'4001' is not ADDRESS:PORT"),
-        (["drain", "--at-most", "soon"], "'soon' is no number of seconds from 0 to 86400"),
-        (["drain", "--at-least", "nan"], "'nan' is no number of seconds"),
+        (["drain", "--at-most", "soon"], "'soon' is not a number of seconds from 0 to 86400"),
+        (["drain", "--at-least", "nan"], "'nan' is not a number of seconds"),
         ([], "required: COMMAND"),
     ],
 )

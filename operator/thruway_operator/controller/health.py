@@ -55,8 +55,8 @@ class Health:
                 await site.start()
             except OSError as error:
                 raise HealthError(
-                    f"cannot serve /healthz on port {port} ({error.strerror}): choose another by "
-                    "--health-listen"
+                    f"cannot serve /healthz on port {port} ({error.strerror}): choose another "
+                    "address with --health-listen"
                 ) from error
             yield int(runner.addresses[0][1])
         finally:

@@ -1,6 +1,7 @@
-"""The way to the Kubernetes API server: access, requests, errors as sentences, list and watch.
+"""Access to the Kubernetes API server: credentials, requests, errors as sentences, list and watch.
 
-Knows no kind of ours and decides nothing. aiohttp does the work; kopf has its own connections.
+It knows none of our kinds and makes no decisions. aiohttp does the work; kopf has its own
+connections.
 Contract: "layers of the operator".
 """
 

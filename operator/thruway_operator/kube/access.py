@@ -1,4 +1,4 @@
-"""Where the API server is and how we prove who we are: a pod's ServiceAccount, or a kubeconfig."""
+"""The API server's address and our credentials: a pod's ServiceAccount, or a kubeconfig."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class AccessError(Exception):
-    """There is no usable way to an API server; the message is a sentence for people."""
+    """There is no usable access to an API server; the message is a sentence for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """How requests reach the API server.
 
-    `authorization` returns the Authorization header's value, "" for none, and is asked for each
-    request: tokens in files are swapped under way.
+    `authorization` returns the Authorization header's value, or "" for none. It is called for each
+    request, because tokens in files are replaced while we run.
     """
 
     server: str
@@ -34,16 +34,16 @@ class Access:
     authorization: Callable[[], str] = field(repr=False)
     namespace: str = "default"
     server_name: str | None = None
-    """The name that the server's certificate must hold, if not the one in `server`."""
+    """The name that the server's certificate must contain, if not the one in `server`."""
 
 
 def load_access(
     environment: Mapping[str, str], *, kubeconfig: str | None = None, context: str | None = None
 ) -> Access:
-    """Return the access that kubectl would use here; inside a pod its ServiceAccount's.
+    """Return the access that kubectl would use here or, inside a pod, that of its ServiceAccount.
 
     Raises:
-        AccessError: neither is there, or what is there is unusable.
+        AccessError: neither exists, or the one that exists is unusable.
     """
     named = kubeconfig or context or environment.get("KUBECONFIG")
     if not named and environment.get("KUBERNETES_SERVICE_HOST"):
@@ -52,10 +52,10 @@ def load_access(
 
 
 def cluster_access(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Access:
-    """Return the access of the pod that we are in.
+    """Return the access of the pod in which we run.
 
     Raises:
-        AccessError: it has no ServiceAccount token.
+        AccessError: the pod has no ServiceAccount token.
     """
     host = environment.get("KUBERNETES_SERVICE_HOST", "")
     port = environment.get("KUBERNETES_SERVICE_PORT", "443")
@@ -86,7 +86,7 @@ def _text(path: Path) -> str:
 
 
 def _kubeconfig_access(path: str | None, context: str | None) -> Access:
-    # Exec plugins, cloud providers, merged files: all of that is the client library's.
+    # The client library handles exec plugins, cloud providers and merged files.
     from kubernetes import client
     from kubernetes.config import ConfigException, kube_config
     from yaml import YAMLError
@@ -109,7 +109,7 @@ def _kubeconfig_access(path: str | None, context: str | None) -> Access:
     ) as error:
         raise AccessError(
             f"no usable kubeconfig: {_first_line(error)}: set KUBECONFIG or --kubeconfig to a "
-            "file that kubectl can use"
+            "file that works with kubectl"
         ) from error
     chosen = next((item for item in contexts if item["name"] == context), active)
     namespace = (chosen or {}).get("context", {}).get("namespace") or "default"
@@ -139,7 +139,7 @@ def _tls(configuration: Any) -> ssl.SSLContext | bool:  # noqa: ANN401 - the lib
             tls.load_cert_chain(configuration.cert_file, configuration.key_file)
     except (OSError, ssl.SSLError) as error:
         raise AccessError(
-            f"the certificates in the kubeconfig cannot be used: {_first_line(error)}"
+            f"the certificates in the kubeconfig are unusable: {_first_line(error)}"
         ) from error
     return tls
 

@@ -1,7 +1,7 @@
-"""What a ServiceAccount token says, and what a TokenReview makes of it. Pure.
+"""Reads a ServiceAccount token's claims and the result of a TokenReview. Pure.
 
-Source: the TokenReview API and "Managing Service Accounts: schema for service account private
-claims" in the Kubernetes documentation. What a token says of itself can only refuse it.
+Sources: the TokenReview API and "Managing Service Accounts: schema for service account private
+claims" in the Kubernetes documentation. A token's own claims can only lead to its rejection.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["expiry", "identity_of"]
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _USER: Final = "system:serviceaccount:"
-_LONGEST: Final = 16_384  # such a token has about 1,200 characters
+_LONGEST: Final = 16_384  # a usual token has about 1,200 characters
 
 
 def expiry(token: str, audience: str, now: float) -> float:
-    """Return when a token expires, by its own word, in seconds of Unix time.
+    """Return when a token expires according to its own claim, in seconds of Unix time.
 
-    Spares the API server what cannot be good, and tells people why it is not. `now` is our clock:
-    the API server takes a token for a minute longer.
+    This saves requests to the API server for tokens that cannot be valid, and tells users what is
+    wrong with them. `now` is our clock; the API server accepts a token for a minute longer.
 
     Raises:
-        PermissionError: it is no JWT, is not meant for the audience, or has expired.
+        PermissionError: it is not a JWT, is not meant for the audience, or has expired.
     """
     claims = _claims(token)
     audiences = claims.get("aud")
@@ -38,7 +38,7 @@ def expiry(token: str, audience: str, now: float) -> float:
         raise PermissionError(f"the token is not for the audience {audience!r}")
     expires = claims.get("exp")
     if not isinstance(expires, int | float) or isinstance(expires, bool):
-        raise PermissionError("the token does not say when it expires")
+        raise PermissionError("the token has no expiration time")
     if expires <= now:
         raise PermissionError("the token has expired")
     return float(expires)
@@ -53,15 +53,15 @@ def _claims(token: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         claims = None
     if not isinstance(claims, dict):
-        raise PermissionError("this is no ServiceAccount token")
+        raise PermissionError("the token is not a ServiceAccount token")
     return claims
 
 
 def identity_of(review: Mapping[str, Any], audience: str, expires: float) -> Identity:
-    """Return whom a TokenReview names.
+    """Return the identity that a TokenReview names.
 
     Raises:
-        PermissionError: the token is not good, or not that of a ServiceAccount in a pod.
+        PermissionError: the token is not valid, or does not belong to a ServiceAccount in a pod.
     """
     status = review.get("status") or {}
     if status.get("authenticated") is not True:
@@ -74,11 +74,11 @@ def identity_of(review: Mapping[str, Any], audience: str, expires: float) -> Ide
     user = status.get("user") or {}
     namespace, _, account = str(user.get("username", "")).removeprefix(_USER).partition(":")
     if not (str(user.get("username", "")).startswith(_USER) and namespace and account):
-        raise PermissionError("the token is not that of a ServiceAccount")
+        raise PermissionError("the token does not belong to a ServiceAccount")
     extra = user.get("extra") or {}
     pod, uid = (_only(extra.get(key)) for key in (_POD_NAME, _POD_UID))
     if not (pod and uid):
-        raise PermissionError("the token is not bound to a pod: use a projected volume's")
+        raise PermissionError("the token is not bound to a pod: use a token of a projected volume")
     return Identity(namespace, account, pod, uid, expires)
 
 

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 __all__ = ["ApiError", "KubeClient", "KubeError", "Unreachable"]
 
 _REQUEST_TIMEOUT: Final = 15.0
-"""Seconds for a request and its answer; watches have none."""
+"""Seconds for a request and its response; watches have no such limit."""
 
 _CONNECT_TIMEOUT: Final = 2.0
 
 
 class KubeError(Exception):
-    """A request failed; the message is a sentence without final full stop."""
+    """A request failed; the message is a sentence without a final full stop."""
 
 
-class Unreachable(KubeError):  # noqa: N818 - what is the case, in one word
-    """No answer came: worth another try."""
+class Unreachable(KubeError):  # noqa: N818 - describes the API server
+    """No response arrived; the request may be retried."""
 
 
 class ApiError(KubeError):
-    """The API server refused.
+    """The API server rejected a request.
 
-    `status` is the HTTP status, `reason` the Status object's (`NotFound`, `Forbidden`, …), and
-    `details` the Status object's own details.
+    `status` is the HTTP status. `reason` (`NotFound`, `Forbidden`, …) and `details` come from the
+    Status object.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class KubeClient:
         accept: str = "application/json",
         within: float = _REQUEST_TIMEOUT,
     ) -> dict[str, Any]:
-        """Return the object in the answer to one request, made within so many seconds.
+        """Return the object in the response to one request; `within` is the time limit in seconds.
 
         Raises:
-            ApiError: it was refused.
-            Unreachable: no whole answer came.
+            ApiError: the request was rejected.
+            Unreachable: no complete response arrived.
         """
         call = _Call(
             method,
@@ -127,11 +127,11 @@ class KubeClient:
         return await self.request("GET", path, params=params, accept=accept)
 
     async def text(self, path: str, *, within: float = _REQUEST_TIMEOUT) -> tuple[int, str]:
-        """Return status and body of what is behind one of the API server's proxies.
+        """Return the status and body of a response through one of the API server's proxies.
 
         Raises:
-            ApiError: the API server itself refused.
-            Unreachable: no whole answer came.
+            ApiError: the API server itself rejected the request.
+            Unreachable: no complete response arrived.
         """
         timeout = aiohttp.ClientTimeout(total=within, sock_connect=_CONNECT_TIMEOUT)
         call = _Call("GET", path, None, {"Accept": "*/*"}, None, timeout)
@@ -142,7 +142,7 @@ class KubeClient:
     async def lines(
         self, path: str, *, params: Mapping[str, str], accept: str, silence: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield the lines of an endless answer; Unreachable after `silence` seconds without any."""
+        """Yield the lines of an endless response; raise Unreachable after `silence` seconds."""
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_TIMEOUT, sock_read=silence
         )
@@ -154,7 +154,7 @@ class KubeClient:
     async def _sending(
         self, call: _Call, *, refused: Callable[[bytes], bool] = lambda _: True
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield the answer; one of status 300 or above is an ApiError if `refused` says so."""
+        """Yield the response; status 300 or above raises ApiError if `refused` returns true."""
         access = self.access
         if authorization := access.authorization():
             call.headers["Authorization"] = authorization
@@ -173,7 +173,7 @@ class KubeClient:
                     raise _refusal(response.status, await response.read())
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            what = "does not answer in time" if isinstance(error, TimeoutError) else _why(error)
+            what = "did not respond in time" if isinstance(error, TimeoutError) else _why(error)
             raise Unreachable(f"the API server at {access.server} {what}") from error
 
     def _pool(self) -> aiohttp.ClientSession:
@@ -184,7 +184,7 @@ class KubeClient:
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Lines of any length: aiohttp's own iterator refuses those above 128 KiB."""
+    """Yield lines of any length; aiohttp's own iterator rejects lines above 128 KiB."""
     rest = bytearray()
     async for data in response.content.iter_any():
         rest += data
@@ -201,18 +201,18 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 def _why(error: Exception) -> str:
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     if isinstance(cause, TimeoutError):
-        text = "no answer in time"
+        text = "no response in time"
     elif isinstance(cause, socket.gaierror):
         text = cause.strerror or str(cause)
     elif isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
-        text = os.strerror(cause.errno)  # asyncio's own is "Connect call failed" for all of them
+        text = os.strerror(cause.errno)  # asyncio's own text is always "Connect call failed"
     else:
         text = (str(cause).splitlines() or [""])[0] or type(error).__name__
     return f"cannot be reached: {text}"
 
 
 def _is_status(body: bytes) -> bool:
-    """Whether it is the API server that speaks, and not who is behind its proxy."""
+    """Whether the response comes from the API server itself, not from a server behind its proxy."""
     try:
         said = json.loads(body)
     except ValueError:
@@ -227,5 +227,5 @@ def _refusal(status: int, body: bytes) -> ApiError:
         details = said.get("details")
     except (ValueError, AttributeError):
         reason, message, details = "", "", None
-    message = message or f"the API server answered {status}"
+    message = message or f"the API server responded with {status}"
     return ApiError(status, reason, message, details if isinstance(details, dict) else None)

@@ -1,7 +1,7 @@
-"""kopf in a thread of its own, started again whenever it ends.
+"""Runs kopf in its own thread, and restarts it whenever it ends.
 
-A thread, because kopf takes the signals of the main one over, and 5,000 events of its first list
-cost seconds that xDS must not wait for.
+It needs a thread because kopf takes over the main thread's signals, and because the 5,000 events of
+its first list take seconds, for which xDS must not wait.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _log = logging.getLogger("thruway.kopf")
 
 _IDENTITY: Final[Any] = "thruway"
 _AGAIN: Final = 0.5
-"""Seconds between two attempts, of kopf's own and of ours to start kopf again."""
+"""Seconds between two attempts, both kopf's own and ours to restart kopf."""
 
 
 class KopfThread:
-    """Runs kopf with the handlers that `register` puts into its registry and settings.
+    """Runs kopf with the handlers and settings that `register` sets.
 
     Handlers run in the thread's event loop.
     """
@@ -52,7 +52,7 @@ class KopfThread:
         self._said = ""
 
     async def run(self) -> None:
-        """Run until cancelled; whenever kopf ends, start it again."""
+        """Run until cancelled; restart kopf whenever it ends."""
         loop = asyncio.get_running_loop()
         while True:
             ended = asyncio.Event()
@@ -66,23 +66,23 @@ class KopfThread:
             finally:
                 self._stop.set()
             await asyncio.to_thread(thread.join)
-            _log.debug("%s ended; starting it again", self._name)
+            _log.debug("%s ended; restarting it", self._name)
             await asyncio.sleep(_AGAIN)
 
     def _kopf(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
         try:
             asyncio.run(self._operator())
-        except Exception as error:  # noqa: BLE001 - whatever ends kopf: it is started again
-            self._say(f"{self._name} ended ({type(error).__name__}: {str(error)[:200]})")
+        except Exception as error:  # noqa: BLE001 - kopf is restarted after any error
+            self._warn_once(f"{self._name} ended ({type(error).__name__}: {str(error)[:200]})")
         finally:
-            # A loop that is closed has no use for it.
+            # A closed loop no longer needs the notification.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(ended.set)
 
-    def _say(self, problem: str) -> None:
-        """Warn, once: what it would have told in an instant now waits for the next whole list."""
+    def _warn_once(self, problem: str) -> None:
+        """Warn once: without kopf's hints, some changes wait for the next complete list."""
         if problem != self._said:
-            _log.warning("%s; starting it again, again and again", problem)
+            _log.warning("%s; retrying until it works", problem)
         self._said = problem
 
     async def _operator(self) -> None:
@@ -104,7 +104,7 @@ class KopfThread:
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            # By default the user's name, and the user of a pod has none: kopf would end at once.
+            # The default is the user's name, which a pod's user lacks: kopf would end immediately.
             identity=_IDENTITY,
             stop_flag=self._stop,
         )
@@ -112,9 +112,9 @@ class KopfThread:
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # it writes nothing: status and events are ours
-    settings.scanning.disabled = True  # no watch of CRDs and namespaces, no rights for it
-    # It exits when retries run out.
+    settings.posting.enabled = False  # we write status and events ourselves
+    settings.scanning.disabled = True  # do not watch CRDs and namespaces: we lack the permissions
+    # kopf exits when its retries run out.
     settings.networking.error_backoffs = itertools.repeat(_AGAIN)
     settings.watching.reconnect_backoff = 0.1
     settings.watching.server_timeout = 290

@@ -1,12 +1,13 @@
 """List and watch of one kind: what exists now, and a call for each change.
 
-The list is the truth, and the watch keeps it current. After a restart of the API server, a 410 or a
-silence the reflector lists again and drops what vanished meanwhile (Kubernetes: "API Concepts",
-"Efficient detection of changes"). What was known stays known while the API server is away.
+The list is authoritative, and the watch keeps it current. After a restart of the API server, a 410
+or a silent watch, the reflector lists again and drops objects that vanished meanwhile (Kubernetes:
+"API Concepts", "Efficient detection of changes"). While the API server is unavailable, known
+objects are kept.
 
 Objects may also arrive in other ways (`put`, `drop`). Each state carries its resourceVersion, and
-the newer one wins. (They are comparable numbers: "API Concepts", "Resource versions", since 1.35 by
-contract.)
+the newer one wins. (They are comparable numbers: "API Concepts", "Resource versions", guaranteed
+since 1.35.)
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ _METADATA_EVENT: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.i
 
 _CHUNK: Final = 500
 _WATCH: Final = 290
-"""Seconds after which the API server ends a watch, to be asked for the next one."""
+"""Seconds after which the API server ends a watch, and we start the next one."""
 _SILENCE: Final = 75.0
-"""Seconds without a byte after which a watch counts as dead; bookmarks come once a minute."""
+"""Seconds without a byte after which a watch counts as dead; bookmarks arrive once a minute."""
 _FIRST_DELAY, _LAST_DELAY = 0.1, 1.0
 _GRAVES: Final = 10_000
-"""How many deletions are remembered, so that nothing older revives an object."""
+"""How many deletions are remembered, so that an older state does not revive an object."""
 
 T = TypeVar("T")
 
 
-class _Expired(Exception):  # noqa: N818 - what is the case
-    """The API server no longer knows what came after our version: list again."""
+class _Expired(Exception):  # noqa: N818 - named after the API server's reason
+    """The API server no longer has the changes since our version: list again."""
 
 
 class Reflector(Generic[T]):
-    """Keeps `items` as the API server has them, each as `keep` makes it (None: not kept).
+    """Keeps `items` in sync with the API server, each converted by `keep` (None: not kept).
 
-    `on_change` is called after `items` has changed, with the key. `problem` is a sentence, made by
-    `explain`, while the API server is away or refuses, and None otherwise; `on_problem` is called
-    when it changes.
+    `on_change` is called with the key after `items` has changed. `problem` is a sentence, made by
+    `explain`, while the API server is unavailable or rejects requests, and None otherwise;
+    `on_problem` is called when it changes.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class Reflector(Generic[T]):
     ) -> None:
         self.items: dict[ObjectKey, T] = {}
         self.synced = asyncio.Event()
-        """Set once the first whole list is in."""
+        """Set once the first complete list has arrived."""
         self.problem: str | None = None
         self.lists = 0
-        """How many whole lists have come in."""
+        """How many complete lists have arrived."""
         self._client = client
         self._path = path
         self._keep = keep
@@ -81,14 +82,14 @@ class Reflector(Generic[T]):
         self._versions: dict[ObjectKey, int] = {}
         """The version of each item."""
         self._gone: dict[ObjectKey, int] = {}
-        """The version at which an object was deleted."""
+        """The version at which each object was deleted."""
         self._newest = 0
         self._params = dict(params or {})
         self._accept = _METADATA if metadata_only else _JSON
         self._accept_event = _METADATA_EVENT if metadata_only else _JSON
 
     async def run(self) -> None:
-        """List and watch for ever."""
+        """List and watch until cancelled."""
         delay = _FIRST_DELAY
         version: str | None = None
         while True:
@@ -97,17 +98,17 @@ class Reflector(Generic[T]):
                     version = await self._list()
                     delay = _FIRST_DELAY
                 version = await self._watch(version)
-                # It ends by itself after minutes; one that ends at once must not be asked forever.
+                # A watch ends after minutes. If it ends immediately, do not retry in a busy loop.
                 await asyncio.sleep(_FIRST_DELAY)
                 delay = _FIRST_DELAY
             except _Expired:
                 version = None
-                # Not at once: a server that expires everything would be asked without pause.
+                # Pause first: a server that expires every version would be asked in a busy loop.
                 await asyncio.sleep(_FIRST_DELAY * random.uniform(0.5, 1.0))  # noqa: S311
             except KubeError as error:
                 if isinstance(error, ApiError):
                     version = None
-                self._is_ill(error)
+                self._failed(error)
                 await asyncio.sleep(delay * random.uniform(0.7, 1.0))  # noqa: S311
                 delay = min(delay * 1.7, _LAST_DELAY)
 
@@ -138,7 +139,7 @@ class Reflector(Generic[T]):
         for key in [key for key in self.items if key not in seen]:
             self.drop(key, int(version))
         self.lists += 1
-        self._is_well()
+        self._recovered()
         self.synced.set()
         return version
 
@@ -154,7 +155,7 @@ class Reflector(Generic[T]):
             async with self._client.lines(
                 self._path, params=params, accept=self._accept_event, silence=_SILENCE
             ) as lines:
-                self._is_well()
+                self._recovered()
                 async for line in lines:
                     version = self._event(json.loads(line))
         except ApiError as error:
@@ -180,7 +181,7 @@ class Reflector(Generic[T]):
         return str(item["metadata"]["resourceVersion"])
 
     def put(self, item: Mapping[str, Any]) -> ObjectKey:
-        """Take in an object, unless something newer is known; return its key."""
+        """Store an object, unless a newer state is known; return its key."""
         key, version = _key(item), _version(item)
         if version <= max(self._versions.get(key, 0), self._gone.get(key, 0)):
             return key
@@ -196,7 +197,7 @@ class Reflector(Generic[T]):
         return key
 
     def drop(self, key: ObjectKey, version: int) -> None:
-        """Note that an object was deleted at this version, unless something newer is known."""
+        """Record that an object was deleted at this version, unless a newer state is known."""
         if self._versions.get(key, 0) > version:
             return
         self._gone[key] = max(version, self._gone.pop(key, 0))
@@ -205,17 +206,17 @@ class Reflector(Generic[T]):
         self.forget(key)
 
     def forget(self, key: ObjectKey) -> None:
-        """Keep an object no longer, until it arrives again."""
+        """Drop an object until it arrives again."""
         self._versions.pop(key, None)
         if self.items.pop(key, None) is not None:
             self._on_change(key)
 
-    def _is_well(self) -> None:
+    def _recovered(self) -> None:
         if self.problem is not None:
             self.problem = None
             self._on_problem()
 
-    def _is_ill(self, error: KubeError) -> None:
+    def _failed(self, error: KubeError) -> None:
         problem = self._explain(error)
         if self.problem != problem:
             self.problem = problem

@@ -1,4 +1,4 @@
-"""The aiohttp session of an access: its TLS, and its credential asked for with each request."""
+"""The aiohttp session of an access: its TLS, and its credential, read for each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["open_session"]
 
 
 def open_session(access: Access) -> aiohttp.ClientSession:
-    """Return a session whose requests carry the access's credential as it is at that moment."""
+    """Return a session whose requests carry the access's current credential."""
 
     async def authorized(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType

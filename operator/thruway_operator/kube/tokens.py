@@ -1,6 +1,6 @@
-"""Whose a ServiceAccount token is: the API server's TokenReview says it, sparingly asked.
+"""Finds the owner of a ServiceAccount token by the API server's TokenReview, with few requests.
 
-The operator needs the right to `create` `tokenreviews` of `authentication.k8s.io`.
+The operator needs permission to `create` `tokenreviews` of `authentication.k8s.io`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["AUDIENCE", "TokenReviewer", "bearer_token"]
 _log = logging.getLogger("thruway.kube")
 
 AUDIENCE: Final = "thruway-xds"
-"""What a projected token has to be meant for."""
+"""The audience that a projected token must have."""
 
 _PATH: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 _WITHIN: Final = 4.0
@@ -40,11 +40,11 @@ _AWAY: Final = 0.5
 
 
 class TokenReviewer:
-    """Asks the API server whose a token is.
+    """Asks the API server for the owner of a token.
 
-    A thousand proxies that come back at once must not become a storm: what was found holds for
-    `fresh` seconds, a few reviews run at once while others wait, and after the API server gave no
-    answer nobody asks it for half a second. Tokens are remembered by their hashes alone.
+    A thousand proxies that reconnect at the same time must not overload the API server. So a result
+    is valid for `fresh` seconds, only a few reviews run concurrently, and after a review without a
+    response none is sent for half a second. Only the hashes of tokens are remembered.
     """
 
     def __init__(
@@ -60,25 +60,25 @@ class TokenReviewer:
         self._away_until = 0.0
 
     async def authenticate(self, context: Context) -> Identity:
-        """Return who a gRPC peer is, by the token in its metadata.
+        """Return the identity of a gRPC peer, based on the token in its metadata.
 
         Raises:
-            PermissionError: it has no token, or one that is not good for this.
-            Unavailable: the API server cannot be asked.
+            PermissionError: it has no token, or one that is not accepted.
+            Unavailable: the API server cannot be reached.
         """
         token = bearer_token(context)
         try:
             return await self.review(token)
         except KubeError as error:
-            # A stranger is not told about the API server; the log is.
+            # The peer is not authenticated: details about the API server go only to the log.
             raise Unavailable("tokens cannot be checked at the moment: try again") from error
 
     async def review(self, token: str) -> Identity:
-        """Return whose a token is.
+        """Return the owner of a token.
 
         Raises:
-            PermissionError: it is not good for this; the message says why, and holds nothing of it.
-            KubeError: the API server cannot be asked.
+            PermissionError: it is not accepted; the message says why, without quoting the token.
+            KubeError: the API server cannot be reached.
         """
         expires = expiry(token, self._audience, time.time())
         digest = hashlib.sha256(token.encode()).digest()
@@ -96,7 +96,7 @@ class TokenReviewer:
         return identity if time.monotonic() < until else None
 
     def _remember(self, digest: bytes, identity: Identity) -> None:
-        self._known.pop(digest, None)  # the oldest stay first
+        self._known.pop(digest, None)  # keep the oldest first
         if len(self._known) >= _CACHED:
             del self._known[next(iter(self._known))]
         self._known[digest] = time.monotonic() + self._fresh, identity
@@ -104,7 +104,7 @@ class TokenReviewer:
     @contextlib.asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         if self._waiting >= _WAITING:
-            raise Unreachable("too many tokens wait to be checked")
+            raise Unreachable("too many tokens are waiting to be checked")
         self._waiting += 1
         try:
             async with self._slots:
@@ -140,12 +140,12 @@ class TokenReviewer:
         except Unreachable:
             if time.monotonic() - started > _QUICK:
                 raise
-        # That was a connection, mostly, which the API server had closed while it was idle.
+        # The usual cause is an idle connection that the API server had closed.
         return await self._client.request("POST", _PATH, body=body, within=_WITHIN)
 
 
 def bearer_token(context: Context) -> str:
-    """Return the token that a gRPC peer presents; PermissionError if there is not just one."""
+    """Return the token that a gRPC peer presents; raise PermissionError unless there is one."""
     found = [v for k, v in context.invocation_metadata() or () if k == "authorization"]
     scheme, _, token = str(found[0]).partition(" ") if len(found) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not token.strip():

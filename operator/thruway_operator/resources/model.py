@@ -1,4 +1,4 @@
-"""The input of translation: routes and what they may refer to, whatever source they came from."""
+"""The input of translation: routes and the objects that they refer to, from any source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["DefaultProxy", "ForwardProxies", "Resources"]
 
 @dataclass(frozen=True, slots=True)
 class DefaultProxy:
-    """A forward proxy for upstreams that name none. `login` is `user:password`."""
+    """A forward proxy for upstreams that do not name one. `login` is `user:password`."""
 
     host: str
     port: int
@@ -27,9 +27,9 @@ class DefaultProxy:
 
 @dataclass(frozen=True, slots=True)
 class ForwardProxies:
-    """The default for https:// upstreams, that for http:// upstreams, and who is reached directly.
+    """The default proxies for https:// and http:// upstreams, and the hosts reached directly.
 
-    `direct` holds NO_PROXY's entries in lower case: see `translate.proxies.is_direct`.
+    `direct` holds NO_PROXY's entries in lower case; see `translate.proxies.is_direct`.
     """
 
     https: DefaultProxy | None = None
@@ -39,18 +39,18 @@ class ForwardProxies:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Everything that one group of proxies is made from."""
+    """Everything from which the configuration of one group of proxies is translated."""
 
     routes: tuple[PassthroughRoute, ...]
     secrets: Mapping[ObjectKey, Mapping[str, SecretValue]] = field(default_factory=dict)
     config_maps: Mapping[ObjectKey, Mapping[str, str]] = field(default_factory=dict)
     environment: Mapping[str, SecretValue] | None = None
-    """On a laptop: where a key is looked up that no Secret holds, by its name. None elsewhere."""
+    """On a laptop, the keys to use if no Secret holds one, by name. None elsewhere."""
     local_pages: bool = False
-    """Whether every web page of this machine may call: on a laptop, if nobody else can."""
+    """Whether every web page on this machine may call: true on a laptop that no one else reaches."""
     open_to_all: bool = True
-    """Whether a route may do without `clientAuth`; not where strangers can reach the proxy."""
+    """Whether a route may omit `clientAuth`; false if others can reach the proxy."""
     own_addresses: frozenset[HostPort] = frozenset()
-    """Where the proxy itself listens (host in lower case, port): no route may lead there."""
+    """Where the proxy itself listens (host in lower case, port): not allowed as an upstream."""
     proxies: ForwardProxies = ForwardProxies()
-    """Through which upstreams are reached that do not say."""
+    """The forward proxies for upstreams that do not name one."""

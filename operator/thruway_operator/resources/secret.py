@@ -19,11 +19,11 @@ class SecretValue:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself: for the serialised secret on its way to Envoy, nothing else."""
+        """Return the value itself. Use it only to serialize the secret for Envoy."""
         return self._value
 
     def digest(self) -> str:
-        """Return a short content hash that tells versions apart and gives nothing away."""
+        """Return a short content hash that distinguishes versions without revealing the value."""
         return hashlib.blake2b(self._value.encode(), digest_size=8, person=b"thruway").hexdigest()
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Text that people read: redaction and colors. Small; imports nothing of ours.
+"""Text for people: redaction and colors. It is small, and imports no other package of ours.
 
 Contracts: "layers of the operator", "pure packages do no I/O".
 """

@@ -1,4 +1,4 @@
-"""Whether a stream takes colors."""
+"""Decides whether a stream supports colors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["wants_color"]
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Whether to colour: a terminal that can, and no NO_COLOR (https://no-color.org)."""
+    """Whether to use colors: the terminal supports them and NO_COLOR (no-color.org) is not set."""
     environ = os.environ if environ is None else environ
     if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
         return False

@@ -1,4 +1,4 @@
-"""Text made fit to be shown: nothing secret in it, nothing that a terminal would obey."""
+"""Makes text safe to show: without secrets and without terminal control sequences."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Redactor", "mask_queries_in_text", "mask_query", "printable", "put_line"]
 
-_SHORTEST = 6  # characters; anything shorter would blot out innocent text
+_SHORTEST = 6  # characters; redacting shorter values would hide unrelated text
 _REDACTED = "[redacted]"
 
 
 class Redactor:
-    """Replaces registered secrets in any text by `[redacted]`; its own repr shows none."""
+    """Replaces registered secrets in any text with `[redacted]`; its own repr shows none."""
 
     def __init__(self) -> None:
         self._forms: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def register(self, secret: str) -> None:
-        """Never show this value again, nor its percent-encoded and JSON-escaped forms.
+        """Redact this value from now on, also in percent-encoded and JSON-escaped form.
 
         Values under 6 characters are not registered.
         """
         if len(secret) < _SHORTEST:
             return
-        lines = [line for line in secret.splitlines() if len(line) > _SHORTEST]  # of a PEM
+        lines = [line for line in secret.splitlines() if len(line) > _SHORTEST]  # a PEM's
         for form in (secret, *(line for line in lines if not line.startswith("-----"))):
             self._forms |= {form, quote(form, safe=""), json.dumps(form)[1:-1]}
-        longest_first = sorted(self._forms, key=len, reverse=True)  # one may hold another
+        longest_first = sorted(self._forms, key=len, reverse=True)  # one may contain another
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def redact(self, text: str) -> str:
-        """The text without the registered values."""
+        """Return the text without the registered values."""
         return self._pattern.sub(_REDACTED, text) if self._pattern else text
 
     def __repr__(self) -> str:
@@ -45,9 +45,9 @@ class Redactor:
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    r"""The text with whatever is not printable (by Unicode: also bidi controls) as `\x1b`.
+    r"""Return the text with unprintable characters (by Unicode, also bidi controls) as `\x1b`.
 
-    With a `limit`, cut to so many characters, the last then being `…`.
+    With a `limit`, cut it to that many characters, the last of which is then `…`.
     """
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + "…"
@@ -61,9 +61,9 @@ def _escape(char: str) -> str:
 
 
 def mask_query(path: str) -> str:
-    """A request path without the values of its query: `/v1/files?limit=…&after=…`.
+    """Return a request path with its query values masked: `/v1/files?limit=…&after=…`.
 
-    A parameter without `=` may itself be a value (`?sk-123`), so it is replaced whole.
+    A parameter without `=` may itself be a value (`?sk-123`), so all of it is masked.
     """
     bare, mark, query = path.partition("?")
     return bare + mark + "&".join(map(_mask_parameter, query.split("&"))) if mark else path
@@ -77,19 +77,19 @@ def _mask_parameter(parameter: str) -> str:
 
 
 def mask_queries_in_text(text: str) -> str:
-    """Free text (an Envoy log line) with everything that looks like a query replaced."""
+    """Return free text (an Envoy log line) with everything that looks like a query masked."""
     return re.sub(r"\?\S+", "?…", text)
 
 
 def put_line(stream: TextIO, line: str) -> bool:
-    """Write one line and flush; False if nobody reads any more (`thruway up | head`).
+    """Write one line and flush; return False if the reader is gone (`thruway up | head`).
 
-    What the stream's encoding lacks (`…` under LANG=C) is written escaped.
+    Characters that the stream's encoding lacks (`…` under LANG=C) are escaped.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
-    except (OSError, ValueError):  # a broken pipe, a terminal that is gone; a closed stream
+    except (OSError, ValueError):  # a broken pipe or a vanished terminal; a closed stream
         return False
     return True

@@ -1,7 +1,7 @@
-"""Serves Envoy's configuration: delta ADS for clusters, secrets and routes, quarantine for NACKs.
+"""Serves Envoy's configuration by delta ADS: clusters, secrets and routes; quarantines NACKs.
 
-It knows resources as names, versions and bytes, not what a route means. `protocol` decides;
-`server` is the thin grpc shell around it, and `admission` decides who may have a stream.
+It knows resources as names, versions and bytes, not what a route means. `protocol` decides what to
+send; `server` is the thin grpc shell around it; `admission` decides which peers may have a stream.
 Contracts: "layers of the operator", "xds knows names, versions and bytes".
 """
 

@@ -1,7 +1,7 @@
-"""Who may have a stream, and for how long.
+"""Decides which peers may have a stream, and for how long.
 
-Envoy holds on to the token that a stream began with (seen with 1.40), so a stream is ended shortly
-before its token expires; Envoy is back within a second, with what is in its file by then.
+Envoy keeps the token with which it opened a stream (observed with 1.40). So a stream is closed
+shortly before its token expires; Envoy reconnects within a second with the token then in its file.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ __all__ = ["FIRST_REQUEST", "REVIEW", "Admission", "Authenticate", "Context"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Authenticate = Callable[[Context], Awaitable[Identity | None]]
-"""Takes a stream's context, returns the peer's identity; None: peers need none.
+"""Takes a stream's context and returns the peer's identity, or None if peers need no identity.
 
-PermissionError turns it away, Unavailable bids it come back. Both end in what the peer is told.
+PermissionError rejects the peer; Unavailable asks it to try again. The peer receives the message.
 """
 
 REVIEW: Final = 60.0
-"""Seconds after which a live stream's token is looked at again."""
+"""Seconds after which an open stream's token is reviewed again."""
 FIRST_REQUEST: Final = 5.0
-"""Seconds that a peer has for its first request."""
+"""Seconds within which a peer must send its first request."""
 _STREAMS_OF_A_POD: Final = 8
-"""An Envoy has one, and for some seconds a dead one beside it."""
+"""Streams allowed per pod. An Envoy has one, and for some seconds a dead one beside it."""
 _HASTE: Final = 2.0
-"""A token that lives for less seconds than this is used to its end."""
+"""A token that expires within this many seconds is used until it expires."""
 
 
 class Admission:
-    """Lets streams in, and says when they have to go."""
+    """Admits streams, and decides when they must end."""
 
     def __init__(
         self, authenticate: Authenticate, review_every: float, first_within: float
@@ -57,9 +57,9 @@ class Admission:
         self._log = SparingLog("thruway.xds")
 
     async def identify(self, context: Context) -> Identity | None:
-        """Return who the peer is; abort the stream if that cannot be told.
+        """Return the peer's identity; abort the stream if it cannot be determined.
 
-        It looks at the stream's metadata alone: of strangers not a single request is read.
+        It reads only the stream's metadata, never a request of an unauthenticated peer.
         """
         try:
             identity = await self._authenticate(context)
@@ -72,12 +72,12 @@ class Admission:
     async def first_request(
         self, context: Context, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest]
     ) -> discovery_pb2.DeltaDiscoveryRequest | None:
-        """Return a stream's first request, None if there is none; abort it if none comes."""
+        """Return a stream's first request, or None if the peer closed it; abort it on a timeout."""
         try:
             async with asyncio.timeout(self._first_within):
                 return await anext(aiter(requests), None)
         except TimeoutError:
-            why = f"no request came within {self._first_within:g} s"
+            why = f"no request arrived within {self._first_within:g} s"
             await self.refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, why)
 
     @asynccontextmanager
@@ -86,7 +86,7 @@ class Admission:
         pod = identity.pod_uid if identity else ""
         streams = self._streams.get(pod, 0)
         if identity and streams >= _STREAMS_OF_A_POD:
-            why = f"pod {identity.node_id} has {streams} streams already"
+            why = f"pod {identity.node_id} already has {streams} streams"
             await self.refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
         self._streams[pod] = streams + 1
         try:
@@ -97,15 +97,16 @@ class Admission:
                 del self._streams[pod]
 
     async def refuse(self, context: Context, code: grpc.StatusCode, why: str) -> NoReturn:
-        """Abort a stream, and log that."""
-        self._log.warning("refused a stream of %s: %s", context.peer(), why)
+        """Abort a stream and log it."""
+        self._log.warning("rejected a stream from %s: %s", context.peer(), why)
         await context.abort(code, why)
 
     async def outlived(self, context: Context, identity: Identity | None) -> str:
-        """Wait until a stream has to end; return why. A stream of nobody never has to.
+        """Wait until a stream must end; return the reason. A stream without identity never must.
 
-        That a token cannot be looked at, because the API server is away, is no reason. That it
-        expires then is one: the proxy loses nothing, for without an API server there is no news.
+        A stream goes on if its token cannot be reviewed because the API server is unavailable. It
+        ends when the token expires, even then: the proxy loses nothing, because without an API
+        server the configuration does not change.
         """
         if identity is None:
             await asyncio.Event().wait()
@@ -115,7 +116,7 @@ class Admission:
             left = until - time.time()
             await asyncio.sleep(min(pause, max(left, 0.0)))
             if left <= pause:
-                return "the token is about to expire: come back with the next one"
+                return "the token is about to expire: reconnect with a new one"
             try:
                 await self._authenticate(context)
             except PermissionError as error:
@@ -125,11 +126,11 @@ class Admission:
 
 
 def _leave_at(expires: float | None, now: float) -> float:
-    """Return when a stream has to end, in the clock of `now`.
+    """Return when a stream must end, in the clock of `now`.
 
-    kubelet replaces a token at 80 % of its life (Kubernetes: "Service account token volume
-    projection"), so the last 1 to 6 % find a new one; spread, as proxies that were started together
-    have tokens that expire together.
+    kubelet replaces a token at 80 % of its lifetime (Kubernetes: "Service account token volume
+    projection"), so a new token exists in the last 1 to 6 %. The time is random, because the tokens
+    of proxies that started together expire together.
     """
     if expires is None:
         return float("inf")

@@ -23,14 +23,14 @@ _log = logging.getLogger("thruway.xds")
 
 
 class Session:
-    """One connected proxy: its stream, and an event that wakes the task which writes to it."""
+    """One connected proxy: its stream, and an event that wakes the task that writes to it."""
 
     def __init__(self, number: int, node: str, linger: float = LINGER) -> None:
         self.number = number
         self.node = node
         self.stream = Stream(linger=linger)
         self.token = 0
-        """The newest offer given to the stream."""
+        """The token of the newest offer given to the stream."""
         self.wake = asyncio.Event()
         self.closed = False
 
@@ -59,23 +59,23 @@ class Group:
 
     @property
     def unused(self) -> bool:
-        """Whether nothing was ever published here and nobody is connected."""
+        """Whether nothing was ever published here and no proxy is connected."""
         return not (self._published or self._sessions)
 
     def publish(self, fragments: Mapping[str, Fragment]) -> None:
-        """Replace what is wanted and wake the streams it concerns."""
+        """Replace the wanted fragments and wake the affected streams."""
         self._published = True
         self.publisher.want(fragments)
         self._push()
 
     def join(self, session: Session) -> None:
-        """A proxy has connected."""
+        """Add the session of a proxy that connected."""
         self._sessions[session.number] = session
         self.publisher.connect(session.number)
         self._push()
 
     def leave(self, session: Session) -> None:
-        """A proxy has gone."""
+        """Remove the session of a proxy that disconnected."""
         del self._sessions[session.number]
         self.publisher.disconnect(session.number)
         self._push()
@@ -86,11 +86,11 @@ class Group:
             session.close()
 
     def receive(self, session: Session, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        """Take in a request of a proxy."""
+        """Process a request from a proxy."""
         refusal = session.stream.receive(request)
         if refusal is not None:
             _log.warning(
-                "proxy %s refused %s: %s",
+                "proxy %s rejected %s: %s",
                 session.node,
                 refusal.type_url.rpartition(".")[2],
                 refusal.message,
@@ -100,7 +100,7 @@ class Group:
         session.wake.set()
 
     def advance(self, session: Session, now: float) -> list[bytes]:
-        """Return what is to be written to a proxy now."""
+        """Return the responses to send to a proxy now."""
         responses = session.stream.advance(now)
         if session.stream.applied is not None:
             self._applied(session, session.stream.applied)
@@ -111,7 +111,7 @@ class Group:
             self._push()
 
     def _push(self) -> None:
-        """Give every stream the offer that is now its own, if that is another than before."""
+        """Give every stream its current offer, if the offer has changed."""
         if self._published:
             live = {}
             for session in self._sessions.values():
@@ -134,9 +134,9 @@ class Group:
         self.changed = asyncio.Event()
         if self._on_change is not None and not self._notifying:
             self._notifying = True
-            asyncio.get_running_loop().call_soon(self._tell)
+            asyncio.get_running_loop().call_soon(self._call_on_change)
 
-    def _tell(self) -> None:
+    def _call_on_change(self) -> None:
         self._notifying = False
         if self._on_change is not None:
             self._on_change(self._name)

@@ -1,4 +1,4 @@
-"""The delta ADS server: a thin grpc.aio shell around `stream` and `publisher`."""
+"""The delta ADS server: a thin grpc.aio shell around `protocol`."""
 
 from __future__ import annotations
 
@@ -42,18 +42,19 @@ _SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _OPTIONS: Final = (
     # A NACK of RDS may quote the whole route configuration.
     ("grpc.max_receive_message_length", 64 << 20),
-    # A proxy that no longer answers must not count as connected, or be a witness, for long.
+    # A proxy that no longer responds must not count as connected, or be a witness, for long.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),  # without it: a minute
+    ("grpc.http2.ping_timeout_ms", 5_000),  # the default is a minute
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # Envoy's pings: by default three within five minutes end the connection ("too_many_pings").
+    # Envoy pings often; by default, three pings in five minutes end the connection
+    # ("too_many_pings").
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.so_reuseport", 0),
 )
 _OPTIONS_OF_A_NETWORK: Final = (
-    ("grpc.max_connection_idle_ms", 60_000),  # no stream: an Envoy has one, always
+    ("grpc.max_connection_idle_ms", 60_000),  # idle means no stream; an Envoy always has one
     ("grpc.max_concurrent_streams", 16),
     ("grpc.server_handshake_timeout_ms", 10_000),  # a handshake takes milliseconds
     ("grpc.max_metadata_size", 16_384),
@@ -61,18 +62,18 @@ _OPTIONS_OF_A_NETWORK: Final = (
 
 
 class XdsError(Exception):
-    """The server cannot do what it was asked to; the message is a sentence for people."""
+    """The server cannot start; the message is a sentence for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a proxy says about itself (Envoy's `node`), and what is known about it."""
+    """What a proxy claims about itself (Envoy's `node`), and its proven identity."""
 
     id: str
     cluster: str
     metadata: Mapping[str, Any]
     identity: Identity | None = None
-    """What `authenticate` made of the stream; unlike all else here not the proxy's own word."""
+    """What `authenticate` returned. Unlike the other fields, it is not a claim of the proxy."""
 
 
 async def _anybody(_: Context) -> Identity | None:
@@ -82,14 +83,14 @@ async def _anybody(_: Context) -> Identity | None:
 class XdsServer:
     """Serves each group of proxies the fragments that were published for it.
 
-    `group_of` names a proxy's group, or raises PermissionError. `on_change` is called with a
-    group's name, on the event loop, soon after its status may have changed. All methods
-    belong to one event loop.
+    `group_of` returns the name of a proxy's group, or raises PermissionError. `on_change` is called
+    on the event loop with a group's name, soon after the group's status may have changed. All
+    methods belong to one event loop.
 
-    A stream is of whom `authenticate` says: its node id has to be that pod's, its group alone
-    decides what it can be sent. It is asked again every `review_every` seconds, about, and the
-    stream ends shortly before the identity expires. `first_within` are the seconds that a peer has
-    for its first request, `linger` those of `stream.LINGER`.
+    `authenticate` returns the identity of a stream's peer. The peer's node id must be that of its
+    pod, and its group alone decides what it is sent. `authenticate` is called again about every
+    `review_every` seconds, and the stream ends shortly before the identity expires. `first_within`
+    is the time limit for a peer's first request in seconds; `linger` replaces `stream.LINGER`.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class XdsServer:
         self._groups: dict[str, Group] = {}
         self._ids = count(1)
         self.connected = 0
-        """How many proxies there are."""
+        """How many proxies are connected."""
         self._server: grpc.aio.Server | None = None
 
     async def start(
@@ -123,11 +124,11 @@ class XdsServer:
     ) -> int:
         """Listen on a gRPC address, such as `unix:/run/xds.sock`; return the port.
 
-        With `tls` serve the certificate and the key of these PEM files, which are read again when
+        With `tls`, serve the certificate and the key in these PEM files, which are reloaded when
         they change. `handlers` are further services on the same port.
 
         Raises:
-            XdsError: that cannot be done.
+            XdsError: the server cannot listen on the address, or cannot use the certificate.
         """
         server: grpc.aio.Server = grpc.aio.server(
             options=_OPTIONS + _OPTIONS_OF_A_NETWORK if tls else _OPTIONS
@@ -135,7 +136,7 @@ class XdsServer:
         handler: Any = grpc.stream_stream_rpc_method_handler(
             self._deltas,
             request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
-            response_serializer=None,  # the stream makes bytes
+            response_serializer=None,  # the stream returns bytes
         )
         methods = {"DeltaAggregatedResources": handler}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))
@@ -146,7 +147,7 @@ class XdsServer:
         return port
 
     async def stop(self) -> None:
-        """End all streams and stop listening. What was published stays, for another `start`."""
+        """End all streams and stop listening. Published fragments are kept for another `start`."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -155,22 +156,24 @@ class XdsServer:
         await server.stop(grace=1.0)
 
     def publish(self, group: str, fragments: Mapping[str, Fragment]) -> None:
-        """Replace what the proxies of a group shall hold; their order is kept for `assemble`.
+        """Replace what the proxies of a group should hold; the order is kept for `assemble`.
 
-        A group gets nothing at all before its first `publish`: proxies that come back keep what
-        they have until the truth is known.
+        Before its first `publish`, a group is sent nothing, so that proxies that reconnect keep
+        what they have until the current configuration is known.
         """
         self._group(group).publish(fragments)
 
     def status(self, group: str) -> GroupStatus:
-        """Return how far a group has come."""
+        """Return the rollout's state in a group."""
         return self._group(group).publisher.status()
 
     async def wait_programmed(self, group: str, within: float) -> GroupStatus:
-        """Wait until all connected proxies (one at least) hold what the group can be given.
+        """Wait until all connected proxies (at least one) hold what the group is offered.
 
-        Then return the status, which names rejected fragments; raise TimeoutError after `within`
-        seconds.
+        Return the status, which names rejected fragments.
+
+        Raises:
+            TimeoutError: this did not happen within `within` seconds.
         """
         found = self._group(group)
         async with asyncio.timeout(within):
@@ -228,11 +231,11 @@ class XdsServer:
                 self._groups.pop(name, None)
             _log.info("proxy %s disconnected", node.id)
         if not guard.cancelled():
-            _log.info("that was for its token: %s", guard.result())
+            _log.info("proxy %s was disconnected because of its token: %s", node.id, guard.result())
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, guard.result())
 
     async def _end(self, over: asyncio.Timeout, context: Context, identity: Identity | None) -> str:
-        """End a stream when it has outlived its token, whatever it is at; return why."""
+        """End a stream when it has outlived its token; return the reason."""
         why = await self._admission.outlived(context, identity)
         over.reschedule(0.0)
         return why
@@ -257,7 +260,7 @@ def _node(request: _Request, identity: Identity | None) -> Node:
 async def _read(
     requests: AsyncIterator[_Request], first: _Request, session: Session, group: Group
 ) -> None:
-    """Feed a stream's requests to its session; at their end, or on an error, end the session."""
+    """Pass a stream's requests to its session; when they end or fail, close the session."""
     try:
         group.receive(session, first)
         async for request in requests:
@@ -267,9 +270,9 @@ async def _read(
 
 
 async def _write(context: Context, session: Session, group: Group) -> None:
-    """Send what is due until the session ends.
+    """Send the due responses until the session ends.
 
-    While a slow proxy holds up a write, newer snapshots replace each other: nothing is queued.
+    While a slow proxy blocks a write, newer snapshots replace each other: nothing is queued.
     """
     now = asyncio.get_running_loop().time
     while not session.closed:

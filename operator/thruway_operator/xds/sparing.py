@@ -1,4 +1,4 @@
-"""Log lines that strangers cause: so many a minute, then their number alone."""
+"""Limits the rate of log lines caused by unauthenticated peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WINDOW: Final = 60.0
 
 
 class SparingLog:
-    """Logs at most 20 warnings a minute, and how many it left out."""
+    """Logs at most 20 warnings a minute, and then the number of warnings left out."""
 
     def __init__(self, logger: str) -> None:
         self._log = logging.getLogger(logger)
@@ -25,7 +25,7 @@ class SparingLog:
         now = time.monotonic()
         if now - self._since >= _WINDOW:
             if self._count > _LINES:
-                self._log.warning("%d more lines like these were left out", self._count - _LINES)
+                self._log.warning("left out %d more lines like these", self._count - _LINES)
             self._since, self._count = now, 0
         self._count += 1
         if self._count <= _LINES:

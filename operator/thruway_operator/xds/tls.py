@@ -1,4 +1,4 @@
-"""The server's certificate: read from files, and read again when they change.
+"""The server's certificate: read from files, and reloaded when they change.
 
 When kubelet replaces the files of a Secret, the server uses the new ones without a restart, and
 streams that began with the old certificate go on.
@@ -24,7 +24,7 @@ _TRIES: Final = 5
 
 
 class CertificateError(Exception):
-    """Certificate and key cannot be used; the message is a sentence and holds nothing of them."""
+    """Certificate and key are unusable; the message is a sentence and quotes neither of them."""
 
 
 class PemPair:
@@ -37,19 +37,19 @@ class PemPair:
 
     @property
     def changed(self) -> bool:
-        """Whether the files are others than those that `load` last looked at."""
+        """Whether the files differ from those that `load` last read."""
         return self._signature() != self._seen
 
     def load(self) -> tuple[bytes, bytes, ssl.SSLContext]:
-        """Return chain, key, and a server's context with both; all of the same moment.
+        """Return the chain, the key, and a server's context with both, all read consistently.
 
         Raises:
-            CertificateError: the files as they are now cannot be used.
+            CertificateError: the current files are unusable.
         """
-        for _ in range(_TRIES):  # the files are two, and may be replaced between two reads
+        for _ in range(_TRIES):  # the two files may be replaced between the two reads
             self._seen = self._signature()
             try:
-                # An encrypted key must not make OpenSSL ask at the terminal.
+                # OpenSSL must not prompt for an encrypted key's password at the terminal.
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(self._certificate, self._key, password="")
                 chain, key = self._certificate.read_bytes(), self._key.read_bytes()
@@ -62,7 +62,7 @@ class PemPair:
                 ) from None
             if not self.changed:
                 return chain, key, context
-        raise CertificateError(f"certificate {self._certificate} does not stop changing")
+        raise CertificateError(f"certificate {self._certificate} keeps changing while it is read")
 
     def _signature(self) -> _Signature:
         return tuple(_stat(path) for path in (self._certificate, self._key))
@@ -71,8 +71,8 @@ class PemPair:
 class CertificateFiles:
     """The certificate of a gRPC server.
 
-    gRPC asks for it at each handshake, in a thread of its own, and keeps the one it has if the new
-    one cannot be used.
+    gRPC requests it at each handshake, in its own thread. If the new files are unusable, gRPC keeps
+    the previous certificate.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -80,24 +80,24 @@ class CertificateFiles:
         self._certificate = certificate
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return what a server's port takes.
+        """Return the credentials for a server's port.
 
         Raises:
-            CertificateError: the files as they are now cannot be used.
+            CertificateError: the current files are unusable.
         """
         fetcher: Any = self._changed  # the stubs do not know that it may return None
         return grpc.dynamic_ssl_server_credentials(self._load(), fetcher)
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return the new pair if there is one that can be used; None: go on with the old."""
+        """Return the new pair if there is a usable one, or None to keep the old one."""
         if not self._pair.changed:
             return None
         try:
             pair = self._load()
         except CertificateError as error:
-            _log.warning("%s; xDS is served with the one before", error)
+            _log.warning("%s: xDS keeps using the previous certificate", error)
             return None
-        _log.info("xDS is served with the new certificate in %s", self._certificate)
+        _log.info("xDS now uses the new certificate in %s", self._certificate)
         return pair
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
@@ -107,7 +107,7 @@ class CertificateFiles:
 
 def _cause(error: OSError | ValueError) -> str:
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "no PEM").replace("_", " ").lower()
+        return (error.reason or "not PEM").replace("_", " ").lower()
     return getattr(error, "strerror", None) or type(error).__name__
 
 

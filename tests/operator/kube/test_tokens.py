@@ -133,16 +133,16 @@ async def test_what_is_not_believed(status: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("presented", "why"),
     [
-        ("", "no ServiceAccount token"),
-        ("a.b", "no ServiceAccount token"),
-        ("a.!.c", "no ServiceAccount token"),
-        ("a.W10.c", "no ServiceAccount token"),  # []
-        ("a." + "A" * 20_000 + ".c", "no ServiceAccount token"),
+        ("", "not a ServiceAccount token"),
+        ("a.b", "not a ServiceAccount token"),
+        ("a.!.c", "not a ServiceAccount token"),
+        ("a.W10.c", "not a ServiceAccount token"),  # []
+        ("a." + "A" * 20_000 + ".c", "not a ServiceAccount token"),
         (token(aud="other"), "not for the audience 'thruway-xds'"),
         (token(aud=None), "not for the audience"),
         (token(exp=1), "has expired"),
-        (token(exp=None), "does not say"),
-        (token(exp=True), "does not say"),
+        (token(exp=None), "no expiration"),
+        (token(exp=True), "no expiration"),
     ],
     ids=range(10),  # what tokens say depends on the time
 )

@@ -136,7 +136,7 @@ async def test_the_node_id_has_to_be_the_pods() -> None:
                 await proxy.ask(CLUSTER, node=claim)
                 code, text = await proxy.ended()
                 assert code == grpc.StatusCode.PERMISSION_DENIED
-                assert "'p.a' is expected" in text
+                assert "must be 'p.a'" in text
                 assert len(text) < 400
                 assert "\n" not in text
                 assert not proxy.received
@@ -177,7 +177,7 @@ async def test_a_slow_first_request() -> None:
     ):
         code, text = await proxy.ended()
         assert code == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert "no request came within 0.05 s" in text
+        assert "no request arrived within 0.05 s" in text
 
 
 @in_loop

@@ -1,8 +1,9 @@
-"""Finds the fragments that an Envoy refuses by trying subsets of them on that Envoy.
+"""Finds the fragments that an Envoy rejects, by trying subsets of them on that Envoy.
 
-A trial is the base (fragments known or believed to be fine) plus one group of suspects. A group
-that passes joins the base at once, so that good fragments are served while the search goes on; one
-that is refused is split. With k culprits among n suspects that takes about 2k log2(n/k) trials.
+A trial is the base (fragments known or believed to be good) plus one group of suspects. A group
+that passes joins the base immediately, so that good fragments are served while the search goes on.
+A group that is rejected is split. With k culprits among n suspects, this takes about 2k log2(n/k)
+trials.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ __all__ = ["Bisection"]
 class _Group:
     members: dict[str, Fragment]
     bad: str | None = None
-    """Known to be refused on top of the base, with this message."""
+    """Envoy's message if the group is known to be rejected on top of the base."""
     bad_if_sibling_passes: str | None = None
-    """Its other half is being tried: should that pass, then this one holds a culprit."""
+    """Whether its other half is being tried: if that passes, this one contains a culprit."""
 
 
 class Bisection:
-    """One search. `trial` says what to try next; `passed` or `failed` tell the outcome."""
+    """One search. `trial` returns what to try next; `passed` or `failed` records the outcome."""
 
     def __init__(
         self,
@@ -40,18 +41,18 @@ class Bisection:
     ) -> None:
         self.base = dict(base)
         self.culprits: dict[str, tuple[Fragment, str]] = {}
-        """Id to the refused content and Envoy's message."""
+        """Maps ids to the rejected content and Envoy's message."""
         self.error: str | None = None
-        """Envoy's message when it refuses even a snapshot without any fragment."""
+        """Envoy's message if it rejects even a snapshot without any fragment."""
         self._base_passed = base_passed
         self._stack = [_Group(dict(suspects), bad=message)]
         self._trying: dict[str, Fragment] | None = None
-        """The members of the group on trial; None while the base alone is."""
+        """The members of the group on trial; None while the base alone is on trial."""
         self._disturbed = False
         """Whether something left the group on trial or the base since the trial began."""
 
     def trial(self) -> dict[str, Fragment] | None:
-        """Return the fragments to try next, None when the search is over."""
+        """Return the fragments to try next, or None when the search is over."""
         self._disturbed = False
         while self._stack:
             group = self._stack[-1]
@@ -67,30 +68,30 @@ class Bisection:
                 [(name, fragment)] = group.members.items()
                 self.culprits[name] = (fragment, group.bad)
             else:
-                # Before anybody is blamed: is it the base that Envoy refuses?
+                # Before blaming a fragment, check whether Envoy rejects the base.
                 self._trying = None
                 return dict(self.base)
         return None
 
     def passed(self, *, certain: bool = True) -> None:
-        """The proxy holds all of the trial; unless `certain`, it may refuse a cluster yet."""
+        """Record that the proxy holds all of the trial; unless `certain`, a NACK may still come."""
         self._base_passed = True
         if self._trying is None:
             return
         self._stack.pop()
         self.base |= self._trying
-        # Base and first half pass, base and both halves did not: so it is the second half.
+        # The base with the first half passes, with both halves it does not: the second is bad.
         if self._stack and (message := self._stack[-1].bad_if_sibling_passes) is not None:
             self._stack[-1].bad = message if certain else None
             self._stack[-1].bad_if_sibling_passes = None
 
     def failed(self, message: str, blamed: Collection[str] = ()) -> None:
-        """The proxy refused the trial; `blamed` are those that a refused resource belongs to."""
+        """Record a NACK of the trial; `blamed` are the fragments that own a rejected resource."""
         tried = self._trying or {}
         if late := {n: f for n, f in self.base.items() if n in blamed and n not in tried}:
-            self._doubt(late)  # a NACK that came after the trial that it is about had passed
+            self._doubt(late)  # the NACK is about an earlier trial that had passed
         elif self._disturbed:
-            self._unlink()  # it may have been for something that has left: try again
+            self._unlink()  # the cause may be a fragment that has left: try again
         elif self._trying is not None:
             self._stack[-1].bad = message
             if len(self._stack) > 1:
@@ -107,20 +108,20 @@ class Bisection:
         self.base = {name: f for name, f in self.base.items() if name not in members}
 
     def _unlink(self) -> None:
-        """Forget what was inferred: the base is another one now."""
+        """Forget what was inferred, because the base has changed."""
         for group in self._stack:
             group.bad = group.bad_if_sibling_passes = None
 
     def undecided(self, name: str) -> bool:
-        """Whether this fragment has not been found good or bad yet."""
+        """Whether it is still unknown if this fragment is good or bad."""
         return any(name in group.members for group in self._stack)
 
     def rebase(self, wanted: Mapping[str, Fragment], decided: Collection[str]) -> None:
-        """Follow a change of what is wanted in the midst of the search.
+        """Apply a change of the wanted fragments during the search.
 
-        Fragments that are gone or have other content leave; what is new is tried last, but for
-        `decided`, whose wanted content is known to be bad. The trial under way goes on: its outcome
-        still counts for those that stayed.
+        Fragments that vanished or changed leave the search. New ones are tried last, except for
+        `decided`, whose wanted content is known to be bad. The current trial goes on: its outcome
+        still counts for the fragments that stay.
         """
         dropped = False
         for group in self._stack:
@@ -144,10 +145,10 @@ class Bisection:
 
 
 def _split(members: Mapping[str, Fragment], message: str) -> list[_Group]:
-    """Return two groups, the one to be tried first last.
+    """Return two groups; the last one is tried first.
 
-    Envoy sometimes names clusters or routes in its message. That is a hint where to cut, no proof:
-    a message may quote what a user wrote, the name of somebody else's route included.
+    Envoy sometimes names clusters or routes in its message. This hints where to split, but proves
+    nothing: a message may quote a user's text, including the name of another user's route.
     """
     named = {name: f for name, f in members.items() if _mentions(message, f)}
     if not 0 < len(named) < len(members):

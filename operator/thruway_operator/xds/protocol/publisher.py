@@ -1,9 +1,9 @@
-"""Decides which fragments a group of proxies is offered, by what they ACK and NACK.
+"""Decides which fragments a group of proxies is offered, based on their ACKs and NACKs.
 
-A fragment that an Envoy refuses is quarantined: its last good version goes on being served if there
-is one, else it is left out, and it is tried again only when its content changes. One proxy's word
-counts for the group. The search for the culprits runs on the proxy that complained, the *witness*,
-alone: the trials take no route from any other.
+A fragment that an Envoy rejects is quarantined: its last good version is served if there is one,
+otherwise it is left out. It is tried again only when its content changes. One proxy's NACK counts
+for the whole group. The search for the culprits runs only on the proxy that sent the NACK, the
+*witness*, so that trials take no route away from other proxies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_BARREN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a proxy is to be given; tokens rise with every offer of a group."""
+    """What a proxy should be given; tokens rise with every offer of a group."""
 
     token: int
     fragments: Mapping[str, Fragment]
@@ -36,28 +36,28 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class FragmentStatus:
-    """How far one wanted fragment has come."""
+    """The rollout of one wanted fragment."""
 
     proxies: int
-    """How many of the connected proxies hold it as wanted."""
+    """How many of the connected proxies hold the wanted content."""
     programmed: bool
-    """Whether at least one proxy is connected and all of them hold it as wanted."""
+    """Whether at least one proxy is connected and all of them hold the wanted content."""
     rejected: str | None
-    """Envoy's message if it refused this content."""
+    """Envoy's message if it rejected this content."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """How far one group of proxies has come."""
+    """The rollout in one group of proxies."""
 
     connected: int
     version: int
-    """The token of what is offered to the group; rises with every change."""
+    """The token of the group's current offer; it rises with every change."""
     settled: bool
-    """Whether a proxy is connected and all of them hold what is offered; nothing is in doubt."""
+    """Whether a proxy is connected, all hold what is offered, and no fragment is in doubt."""
     fragments: Mapping[str, FragmentStatus]
     error: str | None
-    """Envoy's message if it refuses the snapshot for no fragment's sake."""
+    """Envoy's message if it rejects the snapshot and no fragment is the cause."""
 
 
 @dataclass(slots=True)
@@ -68,13 +68,13 @@ class _Proxy:
 
 
 class Publisher:
-    """The fragments of one group. After any call `offer` may answer anew for every proxy."""
+    """The fragments of one group. After any call, `offer` may return a new offer for any proxy."""
 
     def __init__(self) -> None:
         self._wanted: dict[str, Fragment] = {}
         self._rejected: dict[str, tuple[Fragment, str]] = {}
         self._good: dict[str, Fragment] = {}
-        """The newest content of each fragment that some proxy held and no proxy refused."""
+        """The newest content of each fragment that some proxy held and no proxy rejected."""
         self._good_token = 0
         self._proxies: dict[int, _Proxy] = {}
         self._token = 1
@@ -86,7 +86,7 @@ class Publisher:
         self._error: str | None = None
 
     def want(self, fragments: Mapping[str, Fragment]) -> None:
-        """Replace what is wanted; equal fragments change nothing."""
+        """Replace the wanted fragments; equal fragments change nothing."""
         if fragments == self._wanted and list(fragments) == list(self._wanted):
             return
         self._wanted = dict(fragments)
@@ -102,25 +102,25 @@ class Publisher:
         self._renew()
 
     def connect(self, proxy: int) -> None:
-        """A proxy has joined the group; `proxy` names this one connection of it."""
+        """Add a proxy to the group; `proxy` identifies this connection."""
         self._proxies[proxy] = _Proxy()
 
     def disconnect(self, proxy: int) -> None:
-        """A proxy has left."""
+        """Remove a proxy from the group."""
         self._proxies.pop(proxy, None)
         if proxy == self._witness:
             self._stop_search()
             self._renew()
 
     def offer(self, proxy: int) -> Offer:
-        """Return what this proxy is to be given now."""
+        """Return what this proxy should be given now."""
         trial = self._trial
         return trial if trial is not None and proxy == self._witness else self._main
 
     def acked(self, proxy: int, token: int, *, certain: bool = True) -> bool:
-        """A proxy holds all of an offer, `certain`ly or as far as is known yet.
+        """Record that a proxy holds all of an offer; unless `certain`, a NACK may still come.
 
-        Return whether that is news.
+        Return whether this changes anything.
         """
         offer, state = self.offer(proxy), self._proxies[proxy]
         if token != offer.token or state.acked_token == token:
@@ -135,7 +135,7 @@ class Publisher:
         return True
 
     def nacked(self, proxy: int, refusal: Refusal) -> None:
-        """A proxy refused something of an offer; refusals of past offers are ignored."""
+        """Record that a proxy rejected part of an offer; refusals of past offers are ignored."""
         state = self._proxies[proxy]
         if refusal.token != self.offer(proxy).token:
             return
@@ -147,7 +147,7 @@ class Publisher:
             self._search_next()
 
     def _renew(self) -> None:
-        """Offer the group what is wanted, as far as it is not known to be bad."""
+        """Offer the group the wanted fragments, except for those known to be bad."""
         self._token += 1
         served = ((name, self._served(name)) for name in self._wanted)
         self._main = Offer(self._token, {name: f for name, f in served if f is not None})
@@ -155,14 +155,14 @@ class Publisher:
     def _served(self, name: str) -> Fragment | None:
         rejected = name in self._rejected
         if rejected or (self._search is not None and self._search.undecided(name)):
-            # In doubt, and nothing better is known: others may hold it since before a restart,
-            # and would lose it if it were left out. If it is bad they refuse it and keep what
-            # they have.
+            # The fragment is in doubt, and no better version is known. Other proxies may hold it
+            # since before a restart and would lose it if it were left out. If it is bad, they
+            # reject it and keep what they have.
             return self._good.get(name, None if rejected else self._wanted[name])
         return self._wanted[name]
 
     def _search_next(self) -> None:
-        """Start a search on a proxy that refuses what is offered, unless one is under way."""
+        """Start a search on a proxy that rejects what is offered, unless one is running."""
         if self._search is not None or self._error is not None:
             return
         for proxy, state in self._proxies.items():
@@ -177,7 +177,7 @@ class Publisher:
             suspects = {name for name, f in offered.items() if f != acked.get(name)}
         suspects = suspects or set(offered)
         base = {name: f for name, f in offered.items() if name not in suspects}
-        # A suspect's predecessor keeps being served meanwhile.
+        # Meanwhile, a suspect's previous version is served.
         base |= {n: f for n, f in acked.items() if n in suspects and f != offered[n]}
         self._search = Bisection(
             base,
@@ -190,7 +190,7 @@ class Publisher:
 
     @staticmethod
     def _blamed(refusal: Refusal, offer: Offer) -> set[str]:
-        """Return the fragments that contribute a resource of the refused response."""
+        """Return the fragments that contribute a resource to the rejected response."""
         names = refusal.names
         if refusal.type_url == ROUTE:
             return set()
@@ -219,7 +219,7 @@ class Publisher:
         self._barren = 0 if search.culprits else self._barren + 1
         self._error = search.error
         if self._barren >= _MAX_BARREN and self._error is None:
-            self._error = "Envoy refuses what it accepts in parts"
+            self._error = "Envoy rejects the whole snapshot, but accepts each of its parts"
         self._stop_search()
         self._renew()
 
@@ -227,9 +227,9 @@ class Publisher:
         self._search = self._trial = self._witness = None
 
     def status(self) -> GroupStatus:
-        """Return how far the group has come."""
+        """Return the rollout's state in the group."""
         proxies = self._proxies.values()
-        # Proxies share the mappings of offers: however many there are, few mappings are distinct.
+        # Proxies share the mappings of offers, so there are few distinct ones for many proxies.
         held: dict[int, tuple[Mapping[str, Fragment], int]] = {}
         for state in proxies:
             if state.acked is not None:

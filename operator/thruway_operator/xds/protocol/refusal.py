@@ -1,4 +1,4 @@
-"""What Envoy said when it refused a response, made fit for a status condition and a log."""
+"""Envoy's NACK of a response, made safe for a status condition and a log."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 __all__ = ["Refusal", "refusal_text"]
 
 _LIMIT: Final = 1000
-# Envoy prints the whole offending message ("goo.gle/debugproto", or by chance "debugstr" or
-# "debugonly", and its text format), which for RDS is everybody's routes: megabytes, and none of one
-# tenant's business.
+# Envoy prints the whole invalid message in text format, prefixed with "goo.gle/debugproto" (or,
+# chosen at random, "debugstr" or "debugonly"). For RDS it contains the routes of all tenants:
+# megabytes, which no single tenant may see.
 _DUMP: Final = re.compile(r"\s*goo\.gle/debug\w+.*?(?:\n: |\Z)", re.DOTALL)
 _HARMLESS_FOR_SECRETS: Final = {"Failed to load trusted CA certificates from <inline>"}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A NACK of something that is still offered.
+    """A NACK of resources that are still offered.
 
-    `names` maps the resources of the refused response to the versions it held. Envoy says which of
-    them it disliked in `message` only, and only sometimes; the good ones may have been applied
-    (clusters) or not (routes, and anything that fails its proto constraints).
+    `names` maps the resources of the rejected response to their versions. Only `message` says which
+    of them Envoy rejected, and not always. The good ones may have been applied (clusters) or not
+    (routes, and any response that violates proto constraints).
     """
 
     token: int
@@ -39,9 +39,9 @@ class Refusal:
 def refusal_text(type_url: str, message: str) -> str:
     """Return Envoy's message without dumps of configuration, at most 1000 characters.
 
-    For secrets only messages known to quote nothing are passed on.
+    For secrets, only messages known to quote nothing are returned.
     """
     if type_url == SECRET and message not in _HARMLESS_FOR_SECRETS:
-        return "Envoy refused the secret (its message is withheld: it may quote the secret)"
+        return "Envoy rejected the secret (its message is withheld: it may quote the secret)"
     text = " ".join(_DUMP.sub(" ", message).split())
-    return (text or "refused without a message")[:_LIMIT]
+    return (text or "rejected without a message")[:_LIMIT]

@@ -35,10 +35,10 @@ ROUTE: Final = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource, serialised once; every stream sends the same `wire` bytes.
+    """One resource, serialized once; every stream sends the same `wire` bytes.
 
-    `body` is the serialised message itself, without its `Any`. Neither bytes field is ever shown by
-    repr or str: a secret must not reach a log, a traceback or an error message.
+    `body` is the serialized message itself, without its `Any`. repr and str never show the bytes
+    fields, because a secret must not reach a log, a traceback or an error message.
     """
 
     type_url: str
@@ -57,21 +57,21 @@ class Resource:
 
     @classmethod
     def of(cls, type_url: str, name: str, body: bytes) -> Self:
-        """Return the resource, its version a hash of its content.
+        """Return the resource; its version is a hash of its content.
 
-        Equal content has an equal version on every replica and after every restart, which is why a
-        proxy that reconnects is sent nothing it already has.
+        Equal content has an equal version on every replica and after every restart, so a proxy that
+        reconnects is not sent anything that it already has.
         """
         return cls(type_url, name, hashlib.blake2b(body, digest_size=12).hexdigest(), body)
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """What one PassthroughRoute contributes to a snapshot; the unit that is quarantined.
+    """What one PassthroughRoute contributes to a snapshot; the unit of quarantine.
 
-    A cluster may come from several fragments: names of clusters are content hashes, so equal names
-    mean equal content. `routes` is opaque here; `Assemble` turns all of them into RDS. Fragments
-    are compared by equality, `routes` included.
+    Several fragments may contain the same cluster: cluster names are content hashes, so equal names
+    mean equal content. `routes` is opaque here; `Assemble` turns the `routes` of all fragments into
+    RDS. Fragments are compared by equality, `routes` included.
     """
 
     id: str
@@ -81,19 +81,19 @@ class Fragment:
 
 
 Snapshot = Mapping[str, Mapping[str, Resource]]
-"""What a proxy shall hold: type URL to name to resource."""
+"""What a proxy should hold: resources by name by type URL."""
 
 Assemble = Callable[[Sequence[Fragment]], Snapshot]
 """Makes a snapshot of fragments, given in the order in which they were published.
 
-It must answer for *any* subset, the empty one included, raise nothing, and always hold the
-RouteConfiguration that the listener names, empty if need be: Envoy ignores RDS's removal of one
-(seen with 1.40), so that routes only vanish by an update.
+It must accept *any* subset, including the empty one, and raise nothing. The snapshot must always
+contain the RouteConfiguration that the listener names, even if it is empty: Envoy ignores the
+removal of a RouteConfiguration (observed with 1.40), so routes only vanish by an update.
 """
 
 
 def snapshot_of(resources: Iterable[Resource]) -> dict[str, dict[str, Resource]]:
-    """Return the snapshot that holds these resources; the last of several equal names counts."""
+    """Return the snapshot of these resources; of several with one name, the last one counts."""
     snapshot: dict[str, dict[str, Resource]] = {CLUSTER: {}, SECRET: {}, ROUTE: {}}
     for resource in resources:
         snapshot[resource.type_url][resource.name] = resource
@@ -102,11 +102,11 @@ def snapshot_of(resources: Iterable[Resource]) -> dict[str, dict[str, Resource]]
 
 @lru_cache(maxsize=1024)
 def revoked(name: str) -> Resource:
-    """Return what replaces a secret that no longer exists: an empty one.
+    """Return the empty resource that replaces a secret that no longer exists.
 
-    Envoy 1.40 ignores `removed_resources` for a generic secret that it holds and goes on injecting
-    the old key; given an empty one it answers 401. A proxy that uses the name for a CA bundle
-    ignores this resource, and keeps the bundle.
+    Envoy 1.40 ignores `removed_resources` for a generic secret that it holds, and keeps injecting
+    the old key; with an empty secret it returns 401. A proxy that uses the name for a CA bundle
+    ignores this resource and keeps the bundle.
     """
     secret = secret_pb2.Secret(name=name)
     secret.generic_secret.secret.inline_string = ""
@@ -120,10 +120,10 @@ def encode_response(
     resources: Iterable[Resource],
     removed: Iterable[str],
 ) -> bytes:
-    """Return a serialised DeltaDiscoveryResponse.
+    """Return a serialized DeltaDiscoveryResponse.
 
-    Fields of a protobuf message may come in any order and messages concatenate (protobuf's
-    encoding guide), so the resources' bytes are appended as they are.
+    Fields of a protobuf message may come in any order, and concatenated messages merge (protobuf's
+    encoding guide), so the resources' bytes are appended unchanged.
     """
     head = discovery_pb2.DeltaDiscoveryResponse(
         type_url=type_url,

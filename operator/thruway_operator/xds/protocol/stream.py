@@ -1,18 +1,18 @@
-"""One delta ADS stream as a pure object: requests, snapshots and the time in; responses out.
+"""One delta ADS stream as a pure object: requests, snapshots and time go in, responses come out.
 
-The order of a change is "make before break" (the xDS protocol page, "Eventual consistency
-considerations"): new clusters, then secrets, then routes; what vanished goes last. What Envoy 1.40
-does, as measured, and what follows from it:
+A change is sent "make before break" (the xDS protocol page, "Eventual consistency considerations"):
+new clusters, then secrets, then routes, and removals last. What Envoy 1.40 does, as measured, and
+what follows from it:
 
-- It ACKs CDS once every new cluster has *warmed* (DNS answered, secrets there), so the ACK says
-  that routes may point to them. Requests to a warming cluster get 503. But one name server that
-  does not answer withholds the ACK for up to 61 s (c-ares' defaults), the NACK of a bad cluster
-  too. Hence routes wait for that ACK for `HOLD` at most, and CDS goes on unacknowledged.
-- Such a cluster in the very first CDS response would keep a starting Envoy from asking for routes
-  for as long. Hence a starting proxy is first given no clusters, and all of them when it asks for
-  routes: it then is up after `HOLD` at worst.
-- While a cluster warms it does not even *ask* for CDS on a new stream. Hence routes wait for it: a
-  proxy keeps what it has rather than get routes to clusters that it cannot be sent.
+- It ACKs CDS once every new cluster has *warmed* (DNS has resolved, secrets have arrived), so after
+  the ACK routes may point to them. Requests to a warming cluster get 503. But one name server that
+  does not respond delays the ACK by up to 61 s (c-ares' defaults), and also the NACK of a bad
+  cluster. So routes wait for the ACK for at most `HOLD`, and CDS continues unacknowledged.
+- Such a cluster in the very first CDS response would keep a starting Envoy from requesting routes
+  for just as long. So a starting proxy is first sent no clusters, and gets all of them when it
+  requests routes: it is ready after `HOLD` at worst.
+- While a cluster warms, Envoy does not even *request* CDS on a new stream. So routes wait for that
+  request: a proxy keeps what it has instead of getting routes to clusters that cannot be sent.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ if TYPE_CHECKING:
 __all__ = ["HOLD", "LINGER", "Stream"]
 
 HOLD: Final = 0.5
-"""Seconds for which routes wait, at most, for new clusters to warm."""
+"""Maximum seconds for which routes wait for new clusters to warm."""
 
 LINGER: Final = 10.0
-"""Seconds for which a cluster that no route uses any more, and its secret, are left to the proxy.
+"""Seconds for which a proxy keeps a cluster that no route uses any more, and its secret.
 
-A request chooses its route before ext_proc is asked and its cluster after: one that is between the
-two when the cluster goes gets 503 (seen under load). So this is above ext_proc's message timeout.
+Envoy selects a request's route before it calls ext_proc, and the cluster afterwards. A request that
+is between the two when the cluster is removed gets 503 (observed under load). So this is longer
+than ext_proc's message timeout.
 """
 
 
 class Stream:
     """The state of one stream.
 
-    `receive` takes a request in, `offer` what the proxy shall hold; after either, and at `wake_at`,
-    the caller sends what `advance` returns. Times are seconds of one monotonic clock.
+    `receive` processes a request, and `offer` sets what the proxy should hold. After either, and at
+    `wake_at`, the caller sends what `advance` returns. Times are seconds of one monotonic clock.
     """
 
     def __init__(self, hold: float = HOLD, linger: float = LINGER) -> None:
         self._hold = hold
         self._linger = linger
         self._lingering: dict[str, dict[str, float]] = {CLUSTER: {}, SECRET: {}}
-        """When what vanished is removed, by type and name."""
+        """When each vanished resource is to be removed, by type and name."""
         self._clusters = Subscription(CLUSTER)
         self._secrets = Subscription(SECRET)
         self._routes = Subscription(ROUTE)
@@ -63,26 +64,26 @@ class Stream:
         self._keep = False
         self._nonce = 0
         self._fresh = False
-        """Whether the proxy came without any cluster: it starts, or its last snapshot was empty."""
+        """Whether the proxy connected without clusters: it starts, or its snapshot was empty."""
         self._owed = False
-        """Whether CDS must be answered even if there is nothing to say: a starting Envoy waits."""
+        """Whether CDS needs a response even if it is empty: a starting Envoy waits for it."""
         self._routes_due: float | None = None
-        """When routes that wait for clusters are sent at the latest."""
+        """The latest time at which routes that wait for clusters are sent."""
         self.applied: int | None = None
         """The token of the newest offer once the proxy holds all of it, as far as is known."""
         self.wake_at: float | None = None
-        """When `advance` is to be called again even if nothing happens."""
+        """When `advance` must be called again even if nothing happens."""
 
     @property
     def certain(self) -> bool:
-        """Whether all clusters sent were ACKed; if not, a NACK may come after `applied`."""
+        """Whether all clusters sent were ACKed; if not, a NACK may still come after `applied`."""
         return not any(flight.adds for flight in self._clusters.flights.values())
 
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> Refusal | None:
-        """Take in a DeltaDiscoveryRequest; return what it refuses, if that is still offered."""
+        """Process a DeltaDiscoveryRequest; return its NACK if what it rejects is still offered."""
         subscription = self._types.get(request.type_url)
         if subscription is None:
-            return None  # not one of ours (the listener is static); Envoy asks only if told to
+            return None  # not one of our types; the listener is static
         first = not subscription.asked
         refused = subscription.receive(request)
         if first and subscription is self._clusters and not subscription.sent:
@@ -102,10 +103,10 @@ class Stream:
         return Refusal(self._token, request.type_url, names, message)
 
     def offer(self, token: int, snapshot: Snapshot, *, keep: bool = False) -> None:
-        """Replace what the proxy shall hold; `token` names it in `applied` and in refusals.
+        """Replace what the proxy should hold; `token` identifies it in `applied` and in refusals.
 
-        With `keep` nothing is removed (but routes): for trials, which would otherwise drop clusters
-        that the next trial needs again.
+        With `keep`, only routes are removed: a trial would otherwise drop clusters that the next
+        trial needs again.
         """
         self._token = token
         self._keep = keep
@@ -166,7 +167,7 @@ class Stream:
         return now >= self._routes_due or not self._waits(now, adding=True)
 
     def _waits(self, now: float, *, adding: bool = False) -> bool:
-        """Whether a CDS response of the last `hold` seconds (that adds some) is not ACKed."""
+        """Whether a CDS response of the last `hold` seconds is not ACKed (`adding`: adds some)."""
         return any(
             now < flight.sent_at + self._hold
             for flight in self._clusters.flights.values()
@@ -180,24 +181,25 @@ class Stream:
     def _remove(self, now: float, out: list[bytes]) -> None:
         if due := self._outlived(self._clusters, now):
             self._respond(self._clusters, now, out, removed=due)
-        # Envoy unsubscribes from the secrets of a removed cluster by itself, before the ACK.
+        # Envoy unsubscribes from the secrets of a removed cluster before it sends the ACK.
         outlived = self._outlived(self._secrets, now)
         due = [n for n in self._secrets.plan.vanished if n in outlived or self._used(n)]
         if due and not (self._waits(now) or self._secrets.flights):
             self._respond(self._secrets, now, out, [revoked(name) for name in due])
 
     def _outlived(self, subscription: Subscription, now: float) -> list[str]:
-        """Return what vanished long enough ago."""
+        """Return the resources that vanished long enough ago."""
         old, vanished = self._lingering[subscription.type_url], subscription.plan.vanished
         until = {name: old.get(name, now + self._linger) for name in vanished}
         self._lingering[subscription.type_url] = until
         return [name for name in vanished if until[name] <= now]
 
     def _used(self, secret: str) -> bool:
-        """Whether a cluster that stays needs this secret: a deleted key is revoked at once.
+        """Whether a cluster that stays uses this secret, which is then revoked immediately.
 
-        Otherwise it goes with its cluster, which lingers and needs it. A cluster that asks for a
-        secret has its name in its bytes; a chance match costs a lingering request at worst.
+        Otherwise the secret is removed with its cluster, which lingers and needs it. A cluster that
+        uses a secret contains the secret's name in its bytes. An accidental match can at worst make
+        one lingering request fail.
         """
         name = secret.encode()
         return any(name in cluster.body for cluster in self._clusters.resources.values())

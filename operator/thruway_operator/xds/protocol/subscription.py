@@ -1,4 +1,4 @@
-"""One resource type on one delta stream: what the proxy asked for, was sent and has confirmed.
+"""One resource type on one delta stream: what the proxy requested, was sent and confirmed.
 
 Source: "Incremental xDS" in https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol
 """
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Flight", "Plan", "Subscription"]
 
-_ABSENT: Final = ""  # the proxy was told that the name does not exist; no version is empty
-_UNSURE: Final = "?"  # part of a response that the proxy refused: it may or may not hold it
+_ABSENT: Final = ""  # the proxy knows that the name does not exist; no version is empty
+_UNSURE: Final = "?"  # part of a response that the proxy rejected: it may or may not hold it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +32,26 @@ class Flight:
 
     @property
     def adds(self) -> bool:
-        """Whether it holds more than removals."""
+        """Whether it contains more than removals."""
         return any(self.versions.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The difference between what the proxy was sent and what it shall hold."""
+    """The difference between what the proxy was sent and what it should hold."""
 
     changed: tuple[Resource, ...] = ()
     absent: tuple[str, ...] = ()
-    """Asked for by name and non-existent: answered at once, or a cluster would warm forever."""
+    """Requested by name, but nonexistent: reported at once, or a cluster would warm forever."""
     vanished: tuple[str, ...] = ()
-    """Held by the proxy and no longer wanted: the caller decides when it is safe to remove."""
+    """Held by the proxy, but no longer wanted: the caller decides when removal is safe."""
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.absent or self.vanished)
 
 
 class Subscription:
-    """The state of one type; `offer` and `receive` change it, `plan` says what is to be sent."""
+    """The state of one type. `offer` and `receive` change it; `plan` returns what to send."""
 
     def __init__(self, type_url: str) -> None:
         self.type_url = type_url
@@ -67,21 +67,21 @@ class Subscription:
 
     @property
     def refused(self) -> bool:
-        """Whether something that is still offered was refused; nothing of it is sent again."""
+        """Whether a resource that is still offered was rejected; it is not sent again."""
         return bool(self._refused)
 
     def offer(self, resources: Mapping[str, Resource]) -> None:
-        """Replace what the proxy shall hold; what it refused may be tried again."""
+        """Replace what the proxy should hold; resources that it rejected may be tried again."""
         self.resources = resources
         self._refused.clear()
         self._plan = None
 
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> Flight | None:
-        """Take in a DeltaDiscoveryRequest of this type; return the flight if it is a NACK."""
+        """Process a DeltaDiscoveryRequest of this type; return the flight if it is a NACK."""
         subscribed = list(request.resource_names_subscribe)
         unsubscribed = list(request.resource_names_unsubscribe)
         if not self.asked:
-            # The first request without names is a wildcard, for clients that know no "*".
+            # A first request without names is a wildcard, for clients that do not know "*".
             self._wildcard = not subscribed
             self.sent.update(request.initial_resource_versions)
         self._subscribe(subscribed, request.initial_resource_versions)
@@ -97,8 +97,9 @@ class Subscription:
                 self._wildcard = True
                 continue
             self._names.add(name)
-            # Who asks (again) is answered, even if the server believes the proxy has it: it may
-            # have dropped the resource meanwhile. Only what it claims to hold is not sent.
+            # A proxy that subscribes (again) gets the resource even if the server believes that
+            # the proxy has it, because the proxy may have dropped it. The resource is left out
+            # only if the proxy claims to hold it.
             if name not in claimed:
                 self.sent.pop(name, None)
 
@@ -111,7 +112,7 @@ class Subscription:
                 continue
             self._names.discard(name)
             self._refused.pop(name, None)
-            # Still covered by the wildcard: the proxy has to be told again what it is.
+            # The wildcard still covers the name, so the proxy must be sent the resource again.
             if self.sent.pop(name, None) is not None and self._wildcard:
                 self.sent[name] = _UNSURE
 
@@ -120,7 +121,7 @@ class Subscription:
         if flight is None or not request.HasField("error_detail"):
             return None
         for name, version in flight.versions.items():
-            if self.sent.get(name) == version:  # else superseded by a newer response
+            if self.sent.get(name) == version:  # otherwise a newer response supersedes it
                 self.sent[name] = _UNSURE
         self._refused.update(self.offered(flight))
         self._plan = None
@@ -131,17 +132,17 @@ class Subscription:
         return None if resource is None else resource.version
 
     def offered(self, flight: Flight) -> dict[str, str]:
-        """Return what a flight added, if all of it is still what the proxy shall hold.
+        """Return what a flight added, if the proxy should still hold all of it; otherwise nothing.
 
-        Else, had the flight been refused, that may have been for what is no longer offered: what
-        still is deserves another try.
+        If the flight was rejected, a resource that is no longer offered may have been the cause, so
+        the remaining ones deserve another try.
         """
         added = {name: version for name, version in flight.versions.items() if version}
         return added if all(self._version(n) == v for n, v in added.items()) else {}
 
     @property
     def plan(self) -> Plan:
-        """What to send, as of now; computed once for each change of state."""
+        """Return what to send now; computed once per change of state."""
         if self._plan is None:
             self._plan = self._compute()
         return self._plan
@@ -167,7 +168,7 @@ class Subscription:
     def sending(
         self, nonce: str, now: float, changed: Iterable[Resource], removed: Iterable[str]
     ) -> None:
-        """Note that a response with this content goes out."""
+        """Record that a response with this content is being sent."""
         versions = {resource.name: resource.version for resource in changed}
         versions.update(dict.fromkeys(removed, _ABSENT))
         self.flights[nonce] = Flight(now, versions)

@@ -770,9 +770,9 @@ FAULTS = [
     ),
     Fault(
         "extproc-away",
-        lambda: {"inside": {"web": Inside(Answer(["extproc-0.sock does not answer"]))}},
+        lambda: {"inside": {"web": Inside(Answer(["extproc-0.sock does not accept connections"]))}},
         "xds",
-        "pod web is not ready: extproc-0.sock does not answer",
+        "pod web is not ready: extproc-0.sock does not accept connections",
         "kubectl -n shop logs web -c thruway-extproc",
     ),
     Fault(
