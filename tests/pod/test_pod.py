@@ -149,7 +149,7 @@ def test_a_start_waits_for_no_operator_for_ever(tmp_path: Path) -> None:
         age = PATIENCE - 1
 
         def ready(self) -> None:
-            raise AdminError("Envoy says 503 PRE_INITIALIZING")
+            raise AdminError("Envoy returned 503 PRE_INITIALIZING")
 
         def uptime(self) -> float:
             return self.age

@@ -1,5 +1,6 @@
-"""The operator in a cluster: wires source, translation, xDS and status together.
+"""The operator in a cluster: connects source, translation, xDS and status.
 
-It alone knows all of them, and decides which proxy belongs to which group. `app` is one replica.
-Contract: "layers of the operator": it and the laptop know nothing of each other.
+Only this package knows all of them. It decides which proxy belongs to which group. `app` is one
+replica.
+Contract: "layers of the operator": it and the laptop do not import each other.
 """

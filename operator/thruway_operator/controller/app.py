@@ -1,7 +1,7 @@
-"""One replica of the operator: source, translation, xDS and status, wired together.
+"""One replica of the operator: connects source, translation, xDS and status.
 
-If a part of it ends, the whole process does, and kubelet starts it anew: half an operator would
-serve what is no longer true. Proxies keep what they have meanwhile.
+If a part ends, the whole process exits, and kubelet restarts it: a partly working operator would
+serve outdated configuration. Meanwhile, proxies keep what they have.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ __all__ = ["Operator", "OperatorError", "run"]
 _log = logging.getLogger("thruway.operator")
 
 _PENDING: Final = 1.0
-"""Seconds for which translation waits, at most, for a Secret that a new route refers to."""
+"""Maximum seconds for which translation waits for a Secret that a new route references."""
 _REST: Final = 0.01
-"""Seconds between two translations, at least; and as long as the last one took."""
+"""Minimum seconds between two translations; the pause is also as long as the last translation."""
 
 
 class OperatorError(Exception):
@@ -62,7 +62,7 @@ async def run(
     """Run until SIGINT or SIGTERM.
 
     Raises:
-        OperatorError: it cannot start, or a part of it has ended.
+        OperatorError: it cannot start, or one of its parts has ended.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -77,7 +77,7 @@ async def run(
 
 
 class Operator:
-    """The parts, and the wires between them."""
+    """The parts of the operator, and the connections between them."""
 
     def __init__(self, options: OperatorOptions, client: KubeClient, system_ca: str) -> None:
         self._options = options
@@ -116,7 +116,7 @@ class Operator:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set; raise OperatorError if a part ends before."""
+        """Run until `stop` is set; raise OperatorError if a part ends before that."""
         options = self._options
         health = Health(self._is_ready, self._problems, self._figures)
         async with contextlib.AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ class Operator:
             finally:
                 await _cancel({stopping, *parts})
             if stopping not in done:
-                raise OperatorError(_obituary(done))
+                raise OperatorError(_why_ended(done))
 
     def _is_ready(self) -> bool:
         return self._serving.open and (self._injection is None or self._injection.listening)
@@ -182,19 +182,19 @@ class Operator:
         self._keeper.tally_changed(group)
 
     async def _follow(self) -> None:
-        """Translate and publish after each change, for ever."""
+        """Translate and publish after each change, until cancelled."""
         while True:
             await self._changed.wait()
-            await self._have_what_is_referred_to()
+            await self._await_references()
             self._changed.clear()
-            self._say_problems()
+            self._log_problems()
             started = time.monotonic()
             if self._source.ready:
                 self._update()
             await asyncio.sleep(max(_REST, time.monotonic() - started))
 
-    async def _have_what_is_referred_to(self) -> None:
-        """Wait a little for Secrets on their way: their routes would be refused for a moment."""
+    async def _await_references(self) -> None:
+        """Wait briefly for Secrets on their way: routes would be refused for a moment."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PENDING):
                 while self._source.pending:
@@ -223,22 +223,22 @@ class Operator:
             allow_private=gateway.allow_private_upstreams,
         )
 
-    def _say_problems(self) -> None:
+    def _log_problems(self) -> None:
         problems = self._source.problems
         for problem in problems:
             if problem not in self._said:
-                _log.warning("%s; trying again", problem)
+                _log.warning("%s; retrying", problem)
         if self._said and not problems:
-            _log.info("all lists and watches are well again")
+            _log.info("all lists and watches work again")
         self._said = problems
 
 
 def _ignored(*_: object) -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 def _authorities(options: OperatorOptions, environment: Mapping[str, str]) -> str:
-    """Return whom proxies trust upstreams by, as PEM."""
+    """Return the CAs by which proxies verify upstreams, as PEM."""
     system = system_authorities(environment)
     return f"{system}\n{more_authorities(options.extra_authorities)}"
 
@@ -259,7 +259,7 @@ def _certificates(options: OperatorOptions, client: KubeClient) -> CertificateKe
 
 
 async def _unless(stop: asyncio.Event, what: Coroutine[Any, Any, None]) -> None:
-    """Do it, unless `stop` comes first."""
+    """Run `what` until it ends or `stop` is set."""
     doing, stopping = asyncio.ensure_future(what), asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -272,7 +272,7 @@ async def _unless(stop: asyncio.Event, what: Coroutine[Any, Any, None]) -> None:
 def _same(
     before: tuple[Resources, GatewayPolicy | None], now: tuple[Resources, GatewayPolicy | None]
 ) -> bool:
-    """Whether nothing that translation looks at has changed; mostly only a status has."""
+    """Whether translation's input is unchanged, as it is if only a status has changed."""
     (old, old_policy), (new, new_policy) = before, now
     return (
         old_policy == new_policy
@@ -289,10 +289,12 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _obituary(done: set[asyncio.Task[Any]]) -> str:
+def _why_ended(done: set[asyncio.Task[Any]]) -> str:
     for task in done:
         error = task.exception()
         if error is not None:
             _log.error("the operator's %s failed", task.get_name(), exc_info=error)
-            return f"its {task.get_name()} failed ({type(error).__name__}): it ends to start anew"
-    return "a part of it ended: it ends to start anew"
+            return (
+                f"its {task.get_name()} failed ({type(error).__name__}): it exits to be restarted"
+            )
+    return "one of its parts ended: it exits to be restarted"

@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`, for kubelet and for whoever is on call."""
+"""`/healthz`, `/readyz` and `/metrics`, for kubelet, Prometheus and people on call."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class HealthError(Exception):
 
 
 class Health:
-    """Answers by what it is told.
+    """Reports the operator's health.
 
-    `ready` says whether proxies are served: it stays true while the API server is away, for then
-    proxies that come back need us most. `problems` is shown with either answer; `figures` are
-    gauges by name, for `/metrics`.
+    `ready` returns whether proxies are served. It stays true while the API server is unavailable,
+    because proxies that reconnect need the operator most then. `problems` are shown in both
+    responses; `figures` are gauges by name, for `/metrics`.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Health:
         """Serve while the context lasts; yield the port.
 
         Raises:
-            HealthError: the port is taken, or not ours to take.
+            HealthError: the port is in use, or binding to it is not permitted.
         """
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
@@ -63,13 +63,13 @@ class Health:
             await runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        # That this answers says that the event loop turns; a part that dies ends the process.
-        return self._answer("ok", 200)
+        # A response proves that the event loop runs; if a part fails, the process exits.
+        return self._respond("ok", 200)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return self._answer("ready", 200) if self._ready() else self._answer("starting", 503)
+        return self._respond("ready", 200) if self._ready() else self._respond("starting", 503)
 
-    def _answer(self, status: str, code: int) -> web.Response:
+    def _respond(self, status: str, code: int) -> web.Response:
         body = json.dumps({"status": status, "problems": self._problems()})
         return web.Response(text=body + "\n", status=code, content_type="application/json")
 

@@ -1,4 +1,4 @@
-"""The injector's parts in one replica of the operator, wired together."""
+"""Connects the parts of the injector in one replica of the operator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Injection"]
 
 
 class Injection:
-    """Every replica answers the API server; the holder of the Lease writes what there is to."""
+    """Every replica responds to the API server; only the holder of the Lease writes."""
 
     def __init__(self, client: KubeClient, options: OperatorOptions) -> None:
         assert options.injector is not None  # noqa: S101 (for the type)
@@ -35,7 +35,7 @@ class Injection:
         self.directory = Directory(client, options.watched.namespaces, self._namespaces_changed)
 
     async def run(self, may_write: Callable[[], bool]) -> None:
-        """Do all of it until cancelled. The certificate has to be there."""
+        """Run until cancelled. The certificate must exist."""
         options, injector = self._options, self._injector
         self._server = AdmissionServer(
             self._client.access,
@@ -64,12 +64,12 @@ class Injection:
 
     @property
     def listening(self) -> bool:
-        """Whether the API server may call."""
+        """Whether the API server can call the webhook."""
         return self._server is not None and self._server.listening
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, in sentences."""
+        """The current problems, as sentences."""
         bundle = self._bundle.problem if self._bundle else None
         return [problem for problem in (self.directory.problem, bundle) if problem]
 

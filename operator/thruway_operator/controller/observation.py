@@ -1,4 +1,4 @@
-"""What is told to the writer of status about each route, unchanged ones by the same object."""
+"""Collects what the writer of statuses needs for each route; unchanged routes keep their object."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Observation"]
 
 
 class Observation:
-    """Brings objects, verdicts and what is served together."""
+    """Combines objects, verdicts and served fragments."""
 
     def __init__(self, options: OperatorOptions) -> None:
         self._sidecar_url = options.sidecar_url
@@ -37,7 +37,7 @@ class Observation:
         translation: ClusterTranslation,
         serving: Serving,
     ) -> Mapping[str, Observed]:
-        """Return what there is to say of each route, by `namespace/name`."""
+        """Return the observation of each route, by `namespace/name`."""
         found = {}
         for (namespace, name), item in objects.items():
             id_ = f"{namespace}/{name}"
@@ -93,7 +93,7 @@ def _fragments(
 
 
 def _upstream(route: PassthroughRoute | None) -> str:
-    """Return the upstream's URL, which holds no user and password (translation refuses them)."""
+    """Return the upstream's URL, which contains no user and password (translation refuses them)."""
     if route is None:
         return ""
     spec = route.spec

@@ -1,4 +1,4 @@
-"""What an operator is told when it starts."""
+"""The options of an operator."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["Gateway", "Injector", "OperatorOptions", "OwnCertificates"]
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The shared gateway: the ServiceAccount of its pods, and what it may reach."""
+    """The shared gateway: the ServiceAccount of its pods, and the upstreams it may reach."""
 
     namespace: str
     service_account: str
     url: str = ""
-    """Where clients reach it, for `status.url`."""
+    """The URL at which clients reach it, for `status.url`."""
     allow_private_upstreams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OwnCertificates:
-    """The objects that hold them, which are there, empty at first; and the names they are for."""
+    """The existing objects that hold the certificates, empty at first, and the DNS names."""
 
     secret: str
     config_map: str
     names: tuple[str, ...]
     overlap: float = 3600.0
-    """Seconds for which a new authority is published before it signs."""
+    """Seconds for which a new CA is published before it signs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class Injector:
 
     settings: Settings
     host: str
-    """Where it listens; "" for all addresses."""
+    """The address to listen on; "" means all addresses."""
     port: int
     webhook: str = ""
-    """Name of the configuration whose CA is kept right; "": somebody else does."""
+    """Name of the configuration whose CA to maintain; "" if a CA injector maintains it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +57,18 @@ class OperatorOptions:
     replica: str
     """Its pod's name."""
     namespace: str
-    """Its pod's namespace: Leases are kept there."""
+    """Its pod's namespace, which also holds the Leases."""
     service_account: str
     address: str
     """Host and port at which the other replicas reach its xDS port."""
     certificate: Path
     key: Path
     authorities: Path
-    """PEM files: what xDS is served with, and what the other replicas are checked with."""
+    """PEM files: the certificate and key that serve xDS, and the CA to verify other replicas."""
     own_certificates: OwnCertificates | None
-    """Whether, and where, this operator makes these files itself."""
+    """If set, this operator creates these files itself, from these objects."""
     token: Path
-    """The file with its own token of audience `thruway-xds`, for the other replicas."""
+    """The file with its own token of audience `thruway-xds`, to authenticate to other replicas."""
     xds_listen: str = "0.0.0.0:18000"
     health_host: str = ""
     health_port: int = 8080
@@ -76,8 +76,8 @@ class OperatorOptions:
     gateway: Gateway | None = None
     injector: Injector | None = None
     extra_authorities: Path | None = None
-    """PEM: whom upstreams are trusted by, besides those that the system knows."""
+    """A PEM file with CAs to trust for upstreams, in addition to the system's."""
     proxies: ForwardProxies = field(default_factory=ForwardProxies)
-    """Through which proxies of the network upstreams are reached."""
+    """The network's forward proxies, through which upstreams are reached."""
     sidecar_url: str = "http://127.0.0.1:4000"
-    """Where an application reaches its sidecar, for `status.url`."""
+    """The URL at which an application reaches its sidecar, for `status.url`."""

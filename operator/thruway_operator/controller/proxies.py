@@ -1,4 +1,4 @@
-"""Which proxies get which routes: what a token proves decides it, and nothing else."""
+"""Decides which proxies get which routes, based only on their proven identity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def group_of(identity: Identity | None, gateway: tuple[str, str] | None) -> str:
         PermissionError: it has no identity.
     """
     if identity is None:
-        raise PermissionError("a proxy without a ServiceAccount token gets nothing")
+        raise PermissionError("a proxy needs a ServiceAccount token to get configuration")
     if (identity.namespace, identity.service_account) == gateway:
         return GATEWAY
     return namespace_group(identity.namespace)

@@ -1,4 +1,4 @@
-"""Hands what was translated to the xDS server: each group its own, and only if it has changed."""
+"""Passes the translated configuration of each group to the xDS server if it has changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Serving"]
 
 
 class Serving:
-    """The groups that are served. Before the first `publish` no proxy gets anything."""
+    """The groups that are served. Before the first `publish`, no proxy gets configuration."""
 
     def __init__(self, xds: XdsServer, system_ca: str) -> None:
         self._xds = xds
@@ -28,11 +28,11 @@ class Serving:
 
     @property
     def open(self) -> bool:
-        """Whether the truth is known, and proxies are served."""
+        """Whether the configuration is known, and proxies are served."""
         return self._configs is not None
 
     def publish(self, groups: Mapping[str, ir.Config]) -> None:
-        """Replace what the groups are given; a group that is not named any more has no route."""
+        """Replace the groups' configuration; a group that is no longer named gets no routes."""
         before = self._configs or {}
         for name, config in groups.items():
             if before.get(name) is not config:
@@ -45,9 +45,9 @@ class Serving:
         self._configs = dict(groups)
 
     def join(self, group: str) -> str:
-        """A proxy of this group has come: a group without any route gets an empty configuration.
+        """Register a proxy of this group; a group without routes gets an empty configuration.
 
-        Return the group's name. While the truth is not known yet, it waits.
+        Return the group's name. The proxy waits until the configuration is known.
         """
         if self._configs is None:
             self._joined.add(group)
@@ -56,5 +56,5 @@ class Serving:
         return group
 
     def fragment(self, group: str, route: str) -> Fragment | None:
-        """Return what a group is given for a route, if it is."""
+        """Return the fragment that a group gets for a route, or None."""
         return self._fragments.get(group, {}).get(route)

@@ -47,7 +47,7 @@ class Resources:
     environment: Mapping[str, SecretValue] | None = None
     """On a laptop, the keys to use if no Secret holds one, by name. None elsewhere."""
     local_pages: bool = False
-    """Whether every web page on this machine may call: true on a laptop that no one else reaches."""
+    """Whether every web page on this machine may call: on a laptop, if no one else can."""
     open_to_all: bool = True
     """Whether a route may omit `clientAuth`; false if others can reach the proxy."""
     own_addresses: frozenset[HostPort] = frozenset()

@@ -1,4 +1,4 @@
-"""Where resources come from: files and the environment, or a cluster. Read-only.
+"""Reads resources from files and the environment, or from a cluster. Never writes.
 
 Contracts: "layers of the operator", "the two sources are independent".
 """

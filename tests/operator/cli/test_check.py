@@ -127,7 +127,7 @@ ODD = [
     ),
     pytest.param(
         "kind: Deployment\n---\n" + SECRET + GOOD,
-        "1: warning: kind: Deployment is left out: only PassthroughRoute, Secret and ConfigMap "
+        "1: warning: kind: Deployment is ignored: only PassthroughRoute, Secret and ConfigMap "
         "are read",
         id="an unknown kind",
     ),
@@ -290,9 +290,9 @@ def test_no_route_at_all(file: Path, tmp_path: Path) -> None:
     errors = [line for line in result.output.splitlines() if ": error: " in line]
     assert sorted(errors) == [
         f"{given[1]}: error: is empty: add a route, or name another file",
-        f"{given[2]}: error: holds no *.yaml or *.yml or *.json: put routes into it, or name "
-        "another",
-        f"{given[0]}: error: holds no PassthroughRoute: add a route, or name another file",
+        f"{given[2]}: error: contains no *.yaml or *.yml or *.json: put routes into it, or name "
+        "another folder",
+        f"{given[0]}: error: contains no PassthroughRoute: add a route, or name another file",
     ]
     assert result.exit_code == 1
 

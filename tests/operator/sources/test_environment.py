@@ -126,6 +126,6 @@ def test_a_placeholder_is_no_key(name: str) -> None:
     with pytest.raises(SourceError) as raised:
         environment_resources(environment, DEMONSTRATION)
     assert str(raised.value) == (
-        f"The environment variable {name} holds no key but looks like a placeholder, because it is "
+        f"The environment variable {name} looks like a placeholder, not a key, because it is "
         "not ASCII: set the real key, or unset it."
     )

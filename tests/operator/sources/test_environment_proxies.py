@@ -71,7 +71,5 @@ def test_no_proxy_is_a_list_and_what_means_nothing_is_told() -> None:
         *("corp.test", ".b.test", "*.c.test", "10.0.0.0/8", "[::1]:80", "*"),
     )
     first, second = proxy_warnings(environment)
-    assert first == (
-        "NO_PROXY holds 10.*, which is no host name, address or network: it is ignored."
-    )
+    assert first == ("NO_PROXY holds 10.*, which is not a host name, address or network: ignored.")
     assert "<local>" in second

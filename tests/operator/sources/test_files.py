@@ -155,7 +155,7 @@ def test_a_file_that_vanishes_takes_its_routes_along(tmp_path: Path) -> None:
         ("a: [\n", ":2: is not valid YAML: "),
         (route("a").replace("/a", "a"), ":5: a: spec.path: must be one or more whole segments"),
         ("kind: Secret\n", ":1: metadata with a name is required"),
-        ("a: 1\na: 2\n", ":2: a stands twice in one mapping: keep one"),
+        ("a: 1\na: 2\n", ":2: a appears twice in one mapping: keep one"),
     ],
 )
 def test_a_broken_file_keeps_the_last_good_state(tmp_path: Path, broken: str, said: str) -> None:
@@ -251,7 +251,7 @@ def test_the_same_secret_in_two_files(tmp_path: Path) -> None:
     reading = FileSource([tmp_path], None).read()
     assert reading.resources.secrets["default", "s"]["k"].reveal() == "first"
     assert told(reading) == [
-        f"{tmp_path / 'b.yaml'}: Secret s is in another file too: keep one"
+        f"{tmp_path / 'b.yaml'}: Secret s is also in another file: keep one"
     ]  # fmt: skip
     (tmp_path / "a.yaml").unlink()
 
@@ -261,7 +261,7 @@ def test_warnings_do_not_make_a_file_broken(tmp_path: Path) -> None:
     reading = FileSource([tmp_path], None).read()
     assert (paths(reading), told(reading)) == (["/a"], [])
     (warning,) = map(str, reading.warnings)
-    assert warning.startswith(f"{tmp_path / 'a.yaml'}:1: Service is left out")
+    assert warning.startswith(f"{tmp_path / 'a.yaml'}:1: Service is ignored")
 
 
 def test_the_environment_is_passed_on(tmp_path: Path) -> None:
@@ -354,4 +354,4 @@ def test_an_edit_takes_no_name_from_a_secret_of_another_file(tmp_path: Path) -> 
     reading = source.read(translate)
     found = {name: data["k"].reveal() for (_, name), data in reading.resources.secrets.items()}
     assert found == {"a": "first", "b": "second"}
-    assert told(reading) == [f"{tmp_path / 'a.yaml'}: Secret b is in another file too: keep one"]
+    assert told(reading) == [f"{tmp_path / 'a.yaml'}: Secret b is also in another file: keep one"]

@@ -155,7 +155,7 @@ def test_secret_data(data: Any, string_data: Any, expected: dict[str, str]) -> N
 def test_bad_base64_is_refused_where_it_stands(value: str) -> None:
     text = f"kind: Secret\nmetadata: {{name: s}}\ndata:\n  ok: dg==\n  bad: {value!r}\n"
     found = problem(text)
-    assert found.startswith("f.yaml:5: data.bad is not base64 of text")
+    assert found.startswith("f.yaml:5: data.bad is not base64-encoded text")
     assert value not in found.replace("data.bad", "").replace("base64", "") or len(value) == 1
 
 
@@ -185,7 +185,7 @@ def test_config_map_data_of_the_wrong_type(value: Any) -> None:
 def test_other_kinds_are_left_out_with_a_warning(kind: str) -> None:
     manifests = read(f"apiVersion: v1\nkind: {kind}\nmetadata: {{name: x}}\n---\n{ROUTE}")
     (warning,) = map(str, manifests.warnings)
-    assert warning.startswith(f"f.yaml:2: {kind} is left out: only PassthroughRoute, Secret and")
+    assert warning.startswith(f"f.yaml:2: {kind} is ignored: only PassthroughRoute, Secret and")
     assert (len(manifests.routes), manifests.problems) == (1, [])
 
 
@@ -243,7 +243,7 @@ def test_the_same_object_twice(kind: str) -> None:
     one = f"kind: {kind}\nmetadata: {{name: s}}\n"
     manifests = read(f"{one}---\n{one}")
     assert [str(found) for found in manifests.problems] == [
-        f"f.yaml:5: {kind} s stands twice: keep one"
+        f"f.yaml:5: {kind} s appears twice: keep one"
     ]
     other = f"kind: {kind}\nmetadata: {{name: s, namespace: other}}\n"
     assert read(f"{one}---\n{other}").problems == []

@@ -1,6 +1,6 @@
-"""The certificates that the operator makes for itself: its own CA, and renewal.
+"""The certificates that the operator creates for itself: its own CA, and renewal.
 
-`policy` decides, with the clock passed in; `issuing` makes keys and certificates; `keeper` reads
+`policy` decides, with the clock passed in; `issuing` creates keys and certificates; `keeper` reads
 and writes the Secret and the ConfigMap that the chart created.
 Contract: "parts of the controller are independent".
 """

@@ -1,4 +1,4 @@
-"""Makes authorities and certificates, and reads them from PEM. Keys are P-256."""
+"""Creates CAs and certificates, and reads them from PEM. Keys are P-256."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Pair", "issue", "make_authority", "read_authorities", "read_pair", "write_authorities"]
 
 _SKEW: Final = dt.timedelta(hours=1)
-"""Clocks of other nodes may be behind ours by so much."""
+"""The clocks of other nodes may be behind ours by this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Pair:
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False, compare=False)
-    """Of this certificate: see `read_pair`."""
+    """The private key of this certificate; see `read_pair`."""
 
     @property
     def made(self) -> dt.datetime:
-        """When it was made."""
+        """When it was issued."""
         return self.certificate.not_valid_before_utc + _SKEW
 
     @property
@@ -44,7 +44,7 @@ class Pair:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def key_pem(self) -> str:
-        """Return the key as PEM (PKCS #8), not encrypted."""
+        """Return the key as unencrypted PEM (PKCS #8)."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -53,7 +53,7 @@ class Pair:
 
 
 def make_authority(now: dt.datetime, lifetime: dt.timedelta) -> Pair:
-    """Return a new authority. No two have one name: Envoy tells them apart by it."""
+    """Return a new CA with a unique name, by which Envoy distinguishes CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"thruway-{secrets.token_hex(4)}")
     usage = x509.KeyUsage(
@@ -98,7 +98,7 @@ def issue(authority: Pair, names: Sequence[str], now: dt.datetime, lifetime: dt.
 
 
 def read_pair(certificate: str, key: str) -> Pair | None:
-    """Return the pair in these PEM texts; None if they are no certificate and its key."""
+    """Return the pair in these PEM texts, or None if they are not a certificate and its key."""
     try:
         found = x509.load_pem_x509_certificate(certificate.encode())
         private = serialization.load_pem_private_key(key.encode(), password=None)
@@ -110,7 +110,7 @@ def read_pair(certificate: str, key: str) -> Pair | None:
 
 
 def read_authorities(text: str) -> list[x509.Certificate]:
-    """Return the certificates in a PEM bundle; what cannot be read counts as empty."""
+    """Return the certificates in a PEM bundle; an unreadable bundle counts as empty."""
     try:
         return x509.load_pem_x509_certificates(text.encode())
     except ValueError:

@@ -1,8 +1,8 @@
-"""Keeps the certificates in a Secret current, its authorities in a ConfigMap, and both in files.
+"""Keeps the certificates in a Secret current, its CAs in a ConfigMap, and both in files.
 
-The chart makes both objects, empty; every replica may write them, whoever is first. kubelet takes
-a minute to bring a Secret's change into a pod, and a pod whose Secret is empty would wait for it at
-the start, so the files are ours.
+The chart creates both objects empty, and the first replica fills them. kubelet takes a minute to
+update a Secret in a pod, and a starting pod with an empty Secret would have to wait for that. So
+the operator writes the files itself.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = ["CertificateKeeper"]
 _log = logging.getLogger("thruway.certificates")
 
 _EVERY: Final = 10.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _AGAIN: Final = 1.0
-"""Seconds until the next try, while there is nothing to serve with."""
+"""Seconds between two attempts while there is no certificate to serve."""
 _SERVED: Final = ("tls.crt", "tls.key", "ca.crt")
 
 
 class CertificateKeeper:
-    """One replica's. `folder` gets `tls.crt`, `tls.key` and `ca.crt`, all replaced at once."""
+    """The keeper of one replica. `folder` gets `tls.crt`, `tls.key`, `ca.crt`, all at once."""
 
     def __init__(
         self,
@@ -61,31 +61,31 @@ class CertificateKeeper:
         self._written: dict[str, str] = {}
 
     async def first(self) -> None:
-        """Return once there is something to serve with."""
+        """Return once there is a certificate to serve."""
         done = await self._try()
         while not done:
             await asyncio.sleep(_AGAIN)
             done = await self._try()
 
     async def run(self) -> None:
-        """Keep everything current, for ever."""
+        """Keep everything current until cancelled."""
         while True:
             await asyncio.sleep(self._every)
             await self._try()
 
     async def _try(self) -> bool:
         try:
-            await self._look()
+            await self._check()
         except KubeError as error:
             problem = f"the certificates of xDS cannot be kept current: {error}"
             if problem != self._said:
-                _log.warning("%s; trying again", problem)
+                _log.warning("%s; retrying", problem)
             self._said = problem
             return False
         self._said = ""
         return True
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         found = await self._client.get(self._secret)
         data = _texts(found)
         before = Held.read(data)
@@ -97,9 +97,9 @@ class CertificateKeeper:
             except ApiError as error:
                 if error.status != 409:
                     raise
-                return await self._look()  # another replica was first: what it wrote is as good
-            _say(before, held)
-        # Known to others before it is served: a proxy must never see what it does not trust.
+                return await self._check()  # another replica wrote it first
+            _log_changes(before, held)
+        # Publish the CA before serving the certificate: proxies must always trust it.
         await self._publish(texts["ca.crt"])
         self._store({name: texts[name] for name in _SERVED})
         return None
@@ -117,7 +117,7 @@ class CertificateKeeper:
             await self._publish(authorities)
 
     def _store(self, texts: dict[str, str]) -> None:
-        """Replace the files the way kubelet does: by swapping a link to their folder."""
+        """Replace the files like kubelet does: by swapping a link to their folder."""
         if texts == self._written:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -140,13 +140,13 @@ class CertificateKeeper:
         self._written = texts
 
 
-def _say(before: Held, after: Held) -> None:
+def _log_changes(before: Held, after: Held) -> None:
     if after.authority is not None and after.authority is not before.authority:
-        _log.info("signs with an authority that lasts until %s", after.authority.ends.date())
+        _log.info("signing with a CA that expires on %s", after.authority.ends.date())
     if after.successor is not None and after.successor is not before.successor:
-        _log.info("made the next authority, which signs once it is known everywhere")
+        _log.info("created the next CA, which will sign once all proxies trust it")
     if after.serving is not None and after.serving is not before.serving:
-        _log.info("made a certificate that lasts until %s", after.serving.ends.date())
+        _log.info("issued a certificate that expires on %s", after.serving.ends.date())
 
 
 def _texts(secret: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Decides which certificates there have to be: pure but for the making of keys.
+"""Decides which certificates must exist; pure except for the creation of keys.
 
-An authority that is about to expire gets a successor, which everybody is told to trust before
-anything is signed with it. Nothing is ever served that a proxy might not trust yet.
+A CA that is about to expire gets a successor, which is published before it signs anything. So a
+certificate is only served when all proxies trust it.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["Held", "Terms", "renew"]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the certificate is for, and how long things last."""
+    """The names in the certificate, and the lifetimes."""
 
     names: tuple[str, ...]
-    """DNS names, at least one."""
+    """At least one DNS name."""
     lifetime: dt.timedelta = dt.timedelta(days=90)
     authority_lifetime: dt.timedelta = dt.timedelta(days=5 * 365)
     overlap: dt.timedelta = dt.timedelta(hours=1)
-    """How long a new authority is published before anything is signed with it: kubelet brings
-    ConfigMaps to pods within a minute or two."""
+    """How long a new CA is published before it signs anything: kubelet updates ConfigMaps in pods
+    within a minute or two."""
 
 
 _RENEW_AFTER: Final = 2 / 3
-"""Share of its lifetime after which something gets a successor."""
+"""The share of its lifetime after which a CA or certificate gets a successor."""
 
 _FIELDS: Final = (
     ("authority", "authority.crt", "authority.key"),
@@ -53,26 +53,26 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the Secret holds."""
+    """The content of the Secret."""
 
     authority: Pair | None = None
-    """Signs."""
+    """The CA that signs."""
     successor: Pair | None = None
-    """Will sign, once it is known everywhere."""
+    """The CA that will sign once all proxies trust it."""
     serving: Pair | None = None
     trusted: tuple[x509.Certificate, ...] = ()
-    """Every authority that proxies have to know."""
+    """All CAs that proxies must trust."""
 
     @classmethod
     def read(cls, data: Mapping[str, str]) -> Held:
-        """Return what these texts hold; what cannot be used counts as not there."""
+        """Return the content of these texts; unusable parts count as absent."""
         pairs = {
             name: read_pair(data.get(crt, ""), data.get(key, "")) for name, crt, key in _FIELDS
         }
         return cls(**pairs, trusted=tuple(read_authorities(data.get("ca.crt", ""))))
 
     def write(self) -> dict[str, str]:
-        """Return the texts."""
+        """Return the texts for the Secret."""
         texts = {"ca.crt": write_authorities(self.trusted)}
         for name, crt, key in _FIELDS:
             pair: Pair | None = getattr(self, name)
@@ -82,7 +82,7 @@ class Held:
 
 
 def renew(held: Held, terms: Terms, now: dt.datetime) -> Held:
-    """Return what there has to be at `now`: `held` itself if nothing is to be done."""
+    """Return what must exist at `now`; `held` itself if there is nothing to do."""
     held = _with_authority(held, terms, now)
     held = _with_trust(held, now)
     return _with_serving(held, terms, now)
@@ -99,7 +99,7 @@ def _with_authority(held: Held, terms: Terms, now: dt.datetime) -> Held:
     if authority is not None and not _due(authority, now):
         return held
     fresh = make_authority(now, terms.authority_lifetime)
-    if _serves(held, terms, now):  # with it there is time to make the new one known
+    if _serves(held, terms, now):  # there is time to publish the new CA first
         return replace(held, successor=fresh)
     return replace(held, authority=fresh)
 
@@ -115,7 +115,7 @@ def _with_trust(held: Held, now: dt.datetime) -> Held:
 
 def _with_serving(held: Held, terms: Terms, now: dt.datetime) -> Held:
     if held.authority is None:
-        return held  # the serving one is good until there is a new authority
+        return held  # the serving certificate is valid until there is a new CA
     if _serves(held, terms, now) and held.serving is not None and not _due(held.serving, now):
         return held
     return replace(held, serving=issue(held.authority, terms.names, now, terms.lifetime))
@@ -126,7 +126,7 @@ def _serves(held: Held, terms: Terms, now: dt.datetime) -> bool:
     serving = held.serving
     if serving is None or serving.ends <= now or not held.trusted:
         return False
-    # More names do no harm, and two replicas that want different ones would never agree.
+    # Accept more names: otherwise two replicas with different names would never agree.
     return _names(serving.certificate) >= set(terms.names) and any(
         _signed(serving.certificate, authority) for authority in held.trusted
     )

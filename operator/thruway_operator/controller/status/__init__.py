@@ -1,7 +1,8 @@
-"""What became of each route, written where its author looks: conditions, counts, Events.
+"""Reports the state of each route in its status and in Events, where its author looks.
 
-Every replica knows what its own proxies hold and tells the others; the one that holds the Lease
-combines this and writes. `conditions` decides and is pure; everything else is about when and who.
+Every replica knows what its own proxies hold, and reports it to the others. The holder of the Lease
+combines the reports and writes. `conditions` decides what to write and is pure; the other modules
+decide when to write and which replica writes.
 Contract: "parts of the controller are independent".
 """
 

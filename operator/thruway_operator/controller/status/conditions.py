@@ -1,4 +1,4 @@
-"""The status of a route, from all that is known about it. Pure; the time is passed in."""
+"""Computes the status of a route from what is known about it. Pure; the time is passed in."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 __all__ = ["Proxies", "count", "programmed_reason", "status_of", "was_programmed"]
 
 _MESSAGE: Final = 2_000
-"""Characters of a message; Envoy may quote a whole route."""
+"""Maximum characters of a message, because Envoy may quote a whole route."""
 
-# Without a number: the message would change, and be written, with every pod that comes.
+# Contains no number: otherwise every new pod would change the message and cause a write.
 _ALL_SERVE: Final = Condition("Programmed", True, "Programmed", "All connected proxies serve it.")
 
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """What all replicas' proxies do with a route."""
+    """What the proxies of all replicas hold of a route."""
 
     connected: int = 0
     programmed: int = 0
     behind: bool = False
-    """Whether a replica that has proxies does not offer them this content yet."""
+    """Whether a replica with proxies does not offer them the current content yet."""
     rejected: str = ""
 
     @property
     def all_hold(self) -> bool:
-        """Whether there are proxies, and all of them hold this very content."""
+        """Whether there are proxies, and all of them hold the current content."""
         return 0 < self.connected == self.programmed and not self.behind
 
 
 def count(
     route: str, digests: Mapping[str, str], replicas: Sequence[Mapping[str, GroupTally]]
 ) -> Proxies:
-    """Add up what the replicas tell about a route, whose content in each group has that digest."""
+    """Sum up the replicas' reports about a route, given the digest of its content in each group."""
     connected = programmed = 0
     behind, rejected = False, ""
     for group, wanted in digests.items():
@@ -70,9 +70,9 @@ def status_of(
 ) -> dict[str, Any]:
     """Return the whole status.
 
-    `previous` is the status as it stands, `now` the time (RFC 3339). `silent` names live replicas
-    that do not tell what their proxies do. With `patient`, Programmed stays True where only some
-    proxies lack it: they have just joined.
+    `previous` is the current status, `now` the time (RFC 3339). `silent` names live replicas that
+    do not report what their proxies hold. With `patient`, Programmed stays True if only some
+    proxies, which have just joined, lack the route.
     """
     accepted, resolved = _verdict(observed)
     programmed = _programmed(accepted, proxies, silent)
@@ -105,30 +105,30 @@ def _programmed(accepted: Condition, proxies: Proxies, silent: Sequence[str]) ->
         message = "The route is not accepted, so no proxy serves it: see Accepted."
         return Condition(kind, False, "NotAccepted", message)
     if proxies.rejected:
-        message = f"Envoy refuses what the route was made into: {proxies.rejected}"
+        message = f"Envoy rejects the route's configuration: {proxies.rejected}"
         return Condition(kind, False, "Rejected", message)
     if silent:
         message = (
-            f"Operator replica {', '.join(silent)} does not say what its proxies serve: see its "
+            f"Operator replica {', '.join(silent)} does not report what its proxies serve: see its "
             "log."
         )
         return Condition(kind, None, "ReplicaSilent", message)
     if not proxies.connected:
-        message = "No proxy that would serve it is connected."
+        message = "No proxy that should serve it is connected."
         return Condition(kind, None, "NoProxies", message)
     if proxies.all_hold:
         return _ALL_SERVE
-    message = f"{proxies.programmed} of {proxies.connected} proxies serve it as it is now."
+    message = f"{proxies.programmed} of {proxies.connected} proxies serve its current version."
     return Condition(kind, False, "Pending", message)
 
 
 def programmed_reason(status: Mapping[str, Any]) -> str:
-    """Return why a status says of Programmed what it says."""
+    """Return the reason of a status' Programmed condition."""
     return str(_find("Programmed", status).get("reason", ""))
 
 
 def was_programmed(observed: Observed, previous: Mapping[str, Any]) -> bool:
-    """Whether a status says that all proxies hold the route's present generation."""
+    """Whether a status reports that all proxies hold the route's current generation."""
     found = _find("Programmed", previous)
     return found.get("status") == "True" and found.get("observedGeneration") == observed.generation
 

@@ -1,4 +1,4 @@
-"""Events on transitions, for `kubectl describe`. They are news, not state: one may be lost."""
+"""Events on transitions, for `kubectl describe`. They are not state, so one may be lost."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _PER_SECOND: Final = 10.0
 _BURST: Final = 200.0
 _WAITING: Final = 1_000
 _KNOWN: Final = 5_000
-_MESSAGE: Final = 1_024  # the API server takes no longer one
-# What comes and goes by itself is no news.
+_MESSAGE: Final = 1_024  # the API server's limit
+# Reasons that come and go without a cause worth reporting.
 _QUIET: Final = frozenset({"Pending", "NoProxies", "ReplicaSilent", "NotAccepted", "NotLookedUp"})
 
 
 def transitions(
     before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield type, reason and message of an event for each condition that is news."""
+    """Yield type, reason and message of an event for each condition worth reporting."""
     old = {item.get("type"): item for item in before.get("conditions") or ()}
     for item in now["conditions"]:
         was = old.get(item["type"], {})
@@ -41,7 +41,7 @@ def transitions(
         if same or item["reason"] in _QUIET:
             continue
         if item["type"] == "ResolvedRefs" and item["status"] == "True" and not _was_bad(was):
-            continue  # nothing was missing: Accepted says it all
+            continue  # no reference was missing: the event of Accepted is sufficient
         kind = "Normal" if item["status"] == "True" else "Warning"
         yield kind, item["reason"], item["message"]
 
@@ -51,7 +51,7 @@ def _was_bad(condition: Mapping[str, Any]) -> bool:
 
 
 class Events:
-    """Posts them one after the other; the same one again counts up."""
+    """Posts Events one after the other; a repeated one increments its count."""
 
     def __init__(self, client: KubeClient, replica: str) -> None:
         self._client = client
@@ -63,7 +63,7 @@ class Events:
     def add(
         self, namespace: str, name: str, uid: str, version: int, found: tuple[str, str, str]
     ) -> None:
-        """Have an event about a route posted, unless there are too many."""
+        """Queue an event about a route, unless there are too many."""
         kind, reason, message = found
         about = {
             "apiVersion": API_VERSION,
@@ -101,7 +101,7 @@ class Events:
         return True
 
     async def run(self) -> None:
-        """Post for ever."""
+        """Post events until cancelled."""
         while True:
             body = await self._queue.get()
             try:
@@ -115,7 +115,7 @@ class Events:
         path = f"/api/v1/namespaces/{body['metadata']['namespace']}/events"
         count = self._counts.pop(name, 0) + 1
         if count > 1 and not await self._count_up(f"{path}/{name}", now, count):
-            count = 1  # it has expired meanwhile
+            count = 1  # the Event has expired
         if count == 1:
             try:
                 first = {"firstTimestamp": now, "lastTimestamp": now, "count": 1}
@@ -123,14 +123,14 @@ class Events:
             except ApiError as error:
                 if error.status != 409:
                     raise
-                count = 2  # of another replica's, or of our last life; it does not say how many
+                count = 2  # another replica or an earlier process posted it; the count is unknown
                 await self._count_up(f"{path}/{name}", now, count)
         self._counts[name] = count
         if len(self._counts) > _KNOWN:
             del self._counts[next(iter(self._counts))]
 
     async def _count_up(self, path: str, now: str, count: int) -> bool:
-        """Return whether the event was still there."""
+        """Increment an Event's count; return whether it still existed."""
         try:
             await self._client.request(
                 "PATCH",

@@ -1,4 +1,4 @@
-"""Puts it together: what is observed, what the proxies of all replicas do, who writes."""
+"""Combines observed routes, the reports about all replicas' proxies, and the writer."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 __all__ = ["StatusKeeper"]
 
 _COALESCE: Final = 0.05
-"""Seconds for which changes of a group's proxies are gathered."""
+"""Seconds for which changes of a group's proxies are collected."""
 _RETURN: Final = 8.0
-"""Seconds that proxies have, after our start, to come back before they are missed; Envoy may wait
-for 5."""
+"""Seconds after our start within which proxies may reconnect before they count as missing; Envoy
+may wait for 5 s."""
 _PATIENCE: Final = 5.0
-"""Seconds that a proxy has, once it has joined, before Programmed is no longer True."""
+"""Seconds within which a new proxy must hold its routes before Programmed becomes False."""
 
 
 class StatusKeeper:
-    """One replica's share of keeping the statuses true. Used within one event loop."""
+    """Keeps statuses current, for one replica. Used within one event loop."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class StatusKeeper:
         self._stale: set[str] = set()
         self._stale_since = asyncio.Event()
         self._written: dict[str, tuple[int, str, Mapping[str, Any]]] = {}
-        """Version, uid and status that we wrote last."""
+        """The version, uid and status that we last wrote."""
         self._started = time.monotonic()
         self._lacking: dict[str, float] = {}
-        """Since when some proxy lacks a route that is programmed."""
-        self._leader = Leader(client, namespace, replica, self._all_anew)
+        """Since when a proxy lacks a route that is programmed."""
+        self._leader = Leader(client, namespace, replica, self._mark_all)
         self._presence = Presence(client, namespace, replica, address)
         login = Login(token_file, ca_file, server_name)
         self._peers = Peers(
@@ -82,7 +82,7 @@ class StatusKeeper:
             namespace=namespace,
             replica=replica,
             on_news=self._news,
-            on_change=self._all_anew,
+            on_change=self._mark_all,
             may_write=self._leader.holds,
         )
         self._telling = Telling(authenticate, namespace, service_account, self._tallies)
@@ -95,11 +95,11 @@ class StatusKeeper:
         return self._leader.holds()
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler]:
-        """Return what the other replicas ask, to be served beside xDS."""
+        """Return the handlers for other replicas, to be served on the xDS port."""
         return (self._telling.handler(),)
 
     def observe(self, routes: Mapping[str, Observed]) -> None:
-        """Replace what is known of all routes, by `namespace/name`."""
+        """Replace the observations of all routes, by `namespace/name`."""
         before, self._routes = self._routes, routes
         changed = [name for name, route in routes.items() if before.get(name) is not route]
         gone = [name for name in before if name not in routes]
@@ -120,7 +120,7 @@ class StatusKeeper:
             self._count_again(*(old.groups if old else ()), *(new.groups if new else ()))
 
     def tally_changed(self, group: str) -> None:
-        """Something about a group's proxies may have changed."""
+        """Note that the state of a group's proxies may have changed."""
         self._count_again(group)
 
     def _count_again(self, *groups: str) -> None:
@@ -128,7 +128,7 @@ class StatusKeeper:
         self._stale_since.set()
 
     async def run(self) -> None:
-        """Do all of it until cancelled, then let go of the Leases."""
+        """Run until cancelled, then release the Leases."""
         async with asyncio.TaskGroup() as tasks:
             for part in (
                 self._presence.run(),
@@ -169,7 +169,7 @@ class StatusKeeper:
         members = self._members.get(group, set())
         self._writer.mark(members if routes is None else routes & members)
 
-    def _all_anew(self) -> None:
+    def _mark_all(self) -> None:
         self._writer.mark(self._routes)
 
     def _desired(self, name: str) -> tuple[dict[str, Any], Target] | None:
@@ -198,7 +198,7 @@ class StatusKeeper:
         status: Mapping[str, Any],
         previous: Mapping[str, Any],
     ) -> bool:
-        """Whether proxies may be missing only because they have not come back to us yet."""
+        """Whether proxies may be missing only because they have not reconnected yet."""
         left = self._started + _RETURN - time.monotonic()
         if left <= 0 or not was_programmed(observed, previous):
             return False
@@ -211,7 +211,7 @@ class StatusKeeper:
         return True
 
     def _previous(self, name: str, observed: Observed) -> tuple[int, Mapping[str, Any]]:
-        """Return the newest version that we know, and its status: written or seen."""
+        """Return the newest known version and its status, either written or observed."""
         written = self._written.get(name)
         if written and written[1] == observed.uid and written[0] > observed.resource_version:
             return written[0], written[2]

@@ -1,8 +1,9 @@
-"""Leases: who writes status, and which replicas there are.
+"""Leases: they decide which replica writes statuses, and show which replicas exist.
 
-What counts is for how long *we* have seen no change of a record, by our own monotonic clock: clocks
-of other machines say nothing (as client-go's leader election has it). The holder knows until when
-nobody else can have taken the Lease over, so that one that was frozen writes nothing afterwards.
+A Lease has expired if *we* have not seen its record change for long enough by our own monotonic
+clock. Clocks of other machines are not used (like in client-go's leader election). The holder knows
+until when no other replica can have acquired the Lease, so a holder that was suspended does not
+write afterwards.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ __all__ = ["ADDRESS", "DURATION", "REPLICA", "Leader", "Presence", "leases_path"
 _log = logging.getLogger("thruway.status")
 
 DURATION: Final = 3.0
-"""Seconds without a renewal after which a Lease is anybody's, or a replica gone."""
+"""Seconds without a renewal after which a Lease is free, or a replica counts as gone."""
 _RENEW: Final = 0.8
 _MARGIN: Final = 0.5
 REPLICA: Final = "thruway.dev/replica"
-"""Label of the Leases by which replicas say that they live."""
+"""Label of the Leases that replicas use as a heartbeat."""
 ADDRESS: Final = "thruway.dev/address"
-"""Annotation of such a Lease: host and port of the replica's xDS."""
+"""Annotation of such a Lease: host and port of the replica's xDS server."""
 
 
 def leases_path(namespace: str) -> str:
-    """Return where a namespace's Leases are."""
+    """Return the API path of a namespace's Leases."""
     return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
 
@@ -45,7 +46,7 @@ def _now() -> str:
 
 
 class Leader:
-    """The Lease that one replica holds at a time. `on_change` is told when we gain or lose it."""
+    """The Lease that one replica holds at a time. `on_change` is called when we gain or lose it."""
 
     def __init__(
         self,
@@ -64,21 +65,21 @@ class Leader:
         self._on_change = on_change
         self._duration = duration
         self._record: dict[str, Any] | None = None
-        """The Lease as we saw it last."""
+        """The Lease as we last saw it."""
         self._stale = False
         """Whether our record is known to be old. What we saw of it still counts."""
         self._seen = 0.0
-        """When we saw it change last."""
+        """When we last saw it change."""
         self._until = 0.0
         """Until when it is ours."""
         self._said = False
 
     def holds(self) -> bool:
-        """Whether the Lease is ours at this very moment."""
+        """Whether we hold the Lease at this moment."""
         return time.monotonic() < self._until
 
     async def run(self) -> None:
-        """Try to get and to keep it, for ever; let go of it on the way out."""
+        """Acquire and keep the Lease until cancelled, then release it."""
         try:
             while True:
                 await self._step()
@@ -86,7 +87,7 @@ class Leader:
                     self._said = self.holds()
                     _log.info("%s the Lease: %s", *self._words())
                     self._on_change()
-                # Others look more often than the holder renews, so as to notice soon.
+                # Others check more often than the holder renews, to notice an expiry soon.
                 pause = _RENEW if self.holds() else _RENEW / 2
                 await asyncio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311
         finally:
@@ -102,11 +103,13 @@ class Leader:
             await self._try()
         except ApiError as error:
             if error.status in {404, 409}:
-                self._stale = True  # somebody was quicker, or it is gone: look again
+                self._stale = (
+                    True  # another replica was faster, or the Lease is gone: read it again
+                )
             else:
-                _log.warning("the Lease %s cannot be had: %s", self._name, error)
+                _log.warning("the Lease %s cannot be acquired: %s", self._name, error)
         except KubeError as error:
-            _log.debug("the Lease %s cannot be had: %s", self._name, error)
+            _log.debug("the Lease %s cannot be acquired: %s", self._name, error)
 
     async def _try(self) -> None:
         if self._record is None or self._stale or not self.holds():
@@ -154,7 +157,7 @@ class Leader:
         body = _lease(metadata, spec)
         self._record = await self._client.request(method, path, body=body, within=within)
         self._seen = time.monotonic()
-        # From before it was sent: whoever reads it later waits at least that long.
+        # Counted from before the request: another replica that reads the Lease waits longer.
         self._until = started + self._duration - _MARGIN
 
     async def _release(self) -> None:
@@ -167,11 +170,11 @@ class Leader:
             path = f"{self._collection}/{self._name}"
             await self._client.request("PUT", path, body=body, within=1.0)
         except KubeError as error:
-            _log.debug("the Lease was not let go of: %s", error)
+            _log.debug("the Lease was not released: %s", error)
 
 
 class Presence:
-    """A replica's own Lease, which says that it lives and where it is reached."""
+    """A replica's own Lease: its heartbeat and its address."""
 
     def __init__(self, client: KubeClient, namespace: str, replica: str, address: str) -> None:
         self._client = client
@@ -185,7 +188,7 @@ class Presence:
         self._replica = replica
 
     async def run(self) -> None:
-        """Renew it for ever; take it away on the way out."""
+        """Renew the Lease until cancelled, then delete it."""
         metadata: dict[str, Any] | None = None
         try:
             while True:
@@ -194,9 +197,9 @@ class Presence:
                 except ApiError as error:
                     metadata = None
                     if error.status not in {404, 409}:
-                        _log.warning("replicas cannot see this one: %s", error)
+                        _log.warning("other replicas cannot see this one: %s", error)
                 except KubeError as error:
-                    _log.debug("the presence Lease was not renewed: %s", error)
+                    _log.debug("the heartbeat Lease was not renewed: %s", error)
                 await asyncio.sleep(_RENEW)
         finally:
             await self._remove()
@@ -224,7 +227,7 @@ class Presence:
         try:
             await self._client.request("DELETE", f"{self._collection}/{self._name}", within=1.0)
         except KubeError as error:
-            _log.debug("the presence Lease was not removed: %s", error)
+            _log.debug("the heartbeat Lease was not deleted: %s", error)
 
 
 def _lease(metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:

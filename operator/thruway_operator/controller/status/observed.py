@@ -1,4 +1,4 @@
-"""What there is to say of one route, but for what its proxies do."""
+"""The observed state of one route, except for what its proxies hold."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["Observed"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """One route as the API server has it, and what was made of it. Compared by identity."""
+    """One route as the API server has it, and its translation. Compared by identity."""
 
     uid: str
     generation: int
     resource_version: int
     status: Mapping[str, Any]
     verdict: Verdict | None
-    """None: its spec could not even be read, and `problem` says why."""
+    """None if its spec could not be read; `problem` then says why."""
     problem: str
     groups: tuple[str, ...]
-    """The groups of proxies that serve it; none if it is refused."""
+    """The groups of proxies that serve it; empty if it is refused."""
     url: str
     upstream: str
     fragments: Mapping[str, Fragment] = field(repr=False)
-    """What each of the groups is given for it."""
+    """The fragment that each group gets for it."""
     digests: Mapping[str, str] = field(init=False)
-    """Of these fragments, by group."""
+    """The digests of these fragments, by group."""
 
     def __post_init__(self) -> None:
         found = {group: digest(fragment) for group, fragment in self.fragments.items()}

@@ -1,7 +1,7 @@
-"""The other replicas: who lives, and what each tells of its proxies.
+"""The other replicas: which are alive, and what each reports about its proxies.
 
-A replica that is gone is forgotten once its Lease is; one that lives but does not answer is
-*silent*, and then nobody can say that every proxy holds a route.
+A replica is forgotten once its Lease is gone. A replica that is alive but does not respond is
+*silent*; while there is one, it is unknown whether every proxy holds a route.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SERVICE: Final = "thruway.operator.v1.Tallies"
 METHOD: Final = "Watch"
 
 _SILENT: Final = 4.0
-"""Seconds without an answer that make a live replica silent; a dead one is forgotten before."""
+"""Seconds without a response until a live replica is silent; a dead one is forgotten sooner."""
 _HEARTBEAT: Final = 2.5
-"""Seconds without a message after which a stream is given up; one comes each second."""
+"""Seconds without a message after which a stream is closed; a message arrives each second."""
 _AGAIN: Final = 0.3
 _LOOK: Final = 0.25
 _REMAINS: Final = 5 * DURATION
-"""Seconds after which the Lease of a replica that did not let go of it is taken away. One that was
-only asleep makes itself another."""
+"""Seconds after which the unreleased Lease of another replica is deleted. A replica that was only
+suspended creates a new one."""
 
 
 @dataclass(slots=True)
@@ -50,9 +50,9 @@ class _Peer:
     name: str
     address: str
     seen: float
-    """When its Lease was renewed last, as far as we saw."""
+    """When we last saw its Lease renewed."""
     answered: float
-    """When it answered last."""
+    """When it last responded."""
     listening: bool = False
     groups: dict[str, GroupTally] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
@@ -60,7 +60,7 @@ class _Peer:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How this replica proves itself to another, and how it checks the other."""
+    """How this replica authenticates to another, and verifies the other."""
 
     token: Path
     authorities: Path
@@ -70,8 +70,9 @@ class Login:
 class Peers:
     """Keeps a stream to each other replica.
 
-    `on_news(group, routes)` is called when one tells something new of a group; of all its routes
-    if `routes` is None. `on_change` when a replica went silent, spoke again, came or went.
+    `on_news(group, routes)` is called when a replica reports a change in a group; the change
+    concerns all routes if `routes` is None. `on_change` is called when a replica becomes silent,
+    responds again, appears or vanishes.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Peers:
         self._collection = leases_path(namespace)
         self._may_write = may_write
         self._renewed: dict[str, float] = {}
-        """When each Lease was seen to change last, those of the dead too."""
+        """When we last saw each Lease change, including those of dead replicas."""
         self._own = f"thruway-replica-{replica}"
         self._login = login
         self._on_news = on_news
@@ -106,18 +107,18 @@ class Peers:
 
     @property
     def tallies(self) -> list[Mapping[str, GroupTally]]:
-        """What each of the others told last."""
+        """The last report of each other replica."""
         return [peer.groups for peer in self._peers.values()]
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """The replicas that live but do not answer."""
+        """The replicas that are alive but do not respond."""
         return self._silent
 
     async def run(self) -> None:
-        """Find the others and listen to them, for ever."""
+        """Find the other replicas and listen to them until cancelled."""
         watching = asyncio.create_task(self._leases.run())
-        ill = False
+        blind = False
         try:
             while True:
                 await asyncio.sleep(_LOOK)
@@ -125,16 +126,16 @@ class Peers:
                     await watching
                 now = time.monotonic()
                 if self._leases.problem is not None or not self._leases.synced.is_set():
-                    ill = True  # nobody's Lease can be seen: nobody is judged by it
+                    blind = True  # Leases cannot be seen now, so do not judge replicas by them
                     continue
-                if ill:
-                    ill = False
+                if blind:
+                    blind = False
                     for peer in self._peers.values():
                         peer.seen = now
                     self._renewed = dict.fromkeys(self._renewed, now)
-                self._bury(now)
-                await self._clear_away(now)
-                self._listen_for_silence(now)
+                self._forget_dead(now)
+                await self._delete_leases(now)
+                self._find_silent(now)
         finally:
             watching.cancel()
             for peer in self._peers.values():
@@ -163,19 +164,19 @@ class Peers:
         self._peers[name] = peer
         self._on_change()
 
-    def _bury(self, now: float) -> None:
+    def _forget_dead(self, now: float) -> None:
         for name in [n for n, peer in self._peers.items() if now > peer.seen + DURATION]:
             self._forget(name)
 
-    async def _clear_away(self, now: float) -> None:
+    async def _delete_leases(self, now: float) -> None:
         if not self._may_write():
             return
         for name in [n for n, renewed in self._renewed.items() if now > renewed + _REMAINS]:
-            self._renewed[name] = now  # once in a while, if it cannot be
+            self._renewed[name] = now  # if that fails, retry after a while
             try:
                 await self._client.request("DELETE", f"{self._collection}/{name}", within=2.0)
             except KubeError as error:
-                _log.debug("the Lease of a dead replica stays: %s", error)
+                _log.debug("the Lease of a dead replica was not deleted: %s", error)
 
     def _forget(self, name: str) -> None:
         peer = self._peers.pop(name, None)
@@ -187,7 +188,7 @@ class Peers:
             self._on_news(group, None)
         self._on_change()
 
-    def _listen_for_silence(self, now: float) -> None:
+    def _find_silent(self, now: float) -> None:
         silent = tuple(
             sorted(
                 peer.name
@@ -208,7 +209,7 @@ class Peers:
                 why = _why(error)
                 if why != said:
                     said = why
-                    _log.info("replica %s does not tell what its proxies hold: %s", peer.name, why)
+                    _log.info("replica %s does not report its proxies: %s", peer.name, why)
             finally:
                 peer.listening = False
             await asyncio.sleep(_AGAIN)
@@ -231,7 +232,7 @@ class Peers:
                     await call.code()
                     return
                 if first:
-                    # What it told before may be from another life.
+                    # Earlier reports may come from a previous process.
                     first = False
                     self._take_in(peer, {"groups": {}, "gone": list(peer.groups)})
                 peer.listening = True
@@ -252,12 +253,12 @@ def _why(error: Exception) -> str:
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {(error.details() or '').splitlines()[:1]}"
     if isinstance(error, TimeoutError):
-        return "it says nothing"
+        return "it sends nothing"
     return str(error) or type(error).__name__
 
 
 def _read_lease(_: tuple[str, str], item: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Holder, address and the time of the last renewal, which need not be understood."""
+    """Return the holder, the address, and the opaque time of the last renewal."""
     spec = item.get("spec") or {}
     address = (item["metadata"].get("annotations") or {}).get(ADDRESS)
     if not address:

@@ -1,4 +1,4 @@
-"""What one replica's proxies hold, as it tells the others."""
+"""What one replica's proxies hold, as it reports it to the others."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["GroupTally", "Share", "TallyError", "changes", "decode", "digest", "encode", "take_in"]
 
 VERSION: Final = 1
-"""Of the messages between replicas, which may be of different releases during an upgrade."""
+"""The version of messages between replicas, whose releases may differ during an upgrade."""
 
 
 class TallyError(ValueError):
-    """A message of another replica cannot be read."""
+    """A message from another replica cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One route in one group: which content is wanted there, and how many proxies hold it."""
+    """One route in one group: the wanted content, and how many proxies hold it."""
 
     digest: str
     proxies: int
     rejected: str = ""
-    """Envoy's message if it refuses this content."""
+    """Envoy's message if it rejects this content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class GroupTally:
 
 
 def digest(fragment: Fragment) -> str:
-    """Return what tells a fragment's content from any other; the same on every replica.
+    """Return a hash of a fragment's content, which is the same on every replica.
 
-    Not cached here: that would keep the keys of Secrets that are long gone. See `Observed.digests`.
+    It is not cached here, to avoid keeping the keys of deleted Secrets. See `Observed.digests`.
     """
     hashed = hashlib.blake2b(digest_size=9)
     for resource in (*fragment.clusters, *fragment.secrets):
@@ -67,7 +67,7 @@ def digest(fragment: Fragment) -> str:
 
 
 def _parts(routes: object) -> Iterable[bytes]:
-    """The bytes of a fragment's routes: of whatever the renderer has put there."""
+    """Yield the bytes in a fragment's opaque routes."""
     for hostname in getattr(routes, "hostnames", ()):
         yield str(hostname).encode()
     yield b""
@@ -75,7 +75,7 @@ def _parts(routes: object) -> Iterable[bytes]:
 
 
 def changes(before: GroupTally | None, now: GroupTally) -> set[str] | None:
-    """Return the routes for which something is new; None: it is for all of the group."""
+    """Return the routes that changed, or None if the whole group did."""
     if before is None or before.connected != now.connected:
         return None
     names = before.shares.keys() | now.shares.keys()
@@ -83,7 +83,7 @@ def changes(before: GroupTally | None, now: GroupTally) -> set[str] | None:
 
 
 def encode(before: Mapping[str, GroupTally], now: Mapping[str, GroupTally]) -> bytes:
-    """Return a message that takes a peer from `before` to `now`; both by the group's name."""
+    """Return a message that updates a peer from `before` to `now`, both by the group's name."""
     groups: dict[str, Any] = {}
     for name, tally in now.items():
         old = before.get(name, GroupTally())
@@ -103,20 +103,20 @@ def encode(before: Mapping[str, GroupTally], now: Mapping[str, GroupTally]) -> b
 
 
 def decode(message: bytes) -> dict[str, Any]:
-    """Read a message; raise TallyError if it is none of ours."""
+    """Read a message; raise TallyError if it is not a valid one."""
     try:
         found = json.loads(message)
         if found["version"] != VERSION:
-            raise TallyError(f"it speaks version {found['version']}, not {VERSION}")
+            raise TallyError(f"it sends version {found['version']}, not {VERSION}")
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, TallyError):
             raise
-        raise TallyError("it is no tally") from error
+        raise TallyError("it sends an invalid message") from error
     return dict(found)
 
 
 def take_in(known: dict[str, GroupTally], message: Mapping[str, Any]) -> dict[str, set[str] | None]:
-    """Bring what is known of a peer up to date; return what is new, as `changes` does, by group."""
+    """Update what is known about a peer; return the changes by group, as `changes` does."""
     news: dict[str, set[str] | None] = {}
     try:
         for name in message["gone"]:
@@ -132,5 +132,5 @@ def take_in(known: dict[str, GroupTally], message: Mapping[str, Any]) -> dict[st
             known[name] = GroupTally(int(group["connected"]), shares)
             news[name] = changes(before, known[name])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TallyError("it is no tally") from error
+        raise TallyError("it sends an invalid message") from error
     return news

@@ -1,4 +1,4 @@
-"""The other end of `peers`: tells another replica what our proxies hold, as it changes."""
+"""The server side of `peers`: reports to other replicas what our proxies hold, as it changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEARTBEAT: Final = 1.0
 
 
 class Telling:
-    """Serves the tally to replicas of the same namespace and ServiceAccount, and to nobody else."""
+    """Serves the tally only to replicas with the same namespace and ServiceAccount."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class Telling:
         self._changed = asyncio.Event()
 
     def tell(self) -> None:
-        """Something has changed."""
+        """Wake the streams after a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what a gRPC server serves."""
+        """Return the handler for a gRPC server."""
         method: Any = grpc.unary_stream_rpc_method_handler(self._watch)
         return grpc.method_handlers_generic_handler(SERVICE, {METHOD: method})
 
@@ -59,11 +59,11 @@ class Telling:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         if identity is None or (identity.namespace, identity.service_account) != self._allowed:
             await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, "tallies are for replicas of the operator"
+                grpc.StatusCode.PERMISSION_DENIED, "only replicas of the operator may read tallies"
             )
         told: dict[str, GroupTally] = {}
         while True:
-            # Both before it is sent: what changes meanwhile is told next.
+            # Set both before sending: a change during the send is reported next.
             changed, now = self._changed, dict(self._tallies)
             if now != told or not told:
                 yield encode(told, now)

@@ -1,4 +1,6 @@
-"""Writes statuses by server-side apply: only with the Lease, only what differs, not too often."""
+"""Writes statuses by server-side apply: only while holding the Lease, only changes, at a limited
+rate.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +27,20 @@ Target: TypeAlias = tuple[str, str, int]
 MANAGER: Final = "thruway-operator"
 
 SETTLE: Final = 0.2
-"""Seconds that a change waits for what comes of it, mostly ACKs: one write instead of two."""
+"""Seconds that a change waits for its consequences, mostly ACKs: one write instead of two."""
 REST: Final = 4.0
-"""Seconds between two writes to one route, at least."""
+"""Minimum seconds between two writes to one route."""
 _AGAIN: Final = 0.5
 _LATEST: Final = 30.0
-"""Seconds until a write that failed is tried again: at first, and at the most."""
+"""Seconds until a failed write is retried: initially, and at most."""
 _AT_ONCE: Final = 16
 
 
 class Writer:
-    """Writes the status of routes that were marked, once each is due.
+    """Writes the status of marked routes when each is due.
 
     `desired(route)` returns the status that a route should have and where to write it, or None if
-    there is nothing to write. `written` is told the API server's answer.
+    there is nothing to write. `written` is called with the API server's response.
     """
 
     def __init__(
@@ -62,23 +64,23 @@ class Writer:
         self._said = ""
 
     def mark(self, routes: Iterable[str], *, after: float = SETTLE) -> None:
-        """Look at these routes in `after` seconds, or when the last write is long enough ago."""
+        """Check these routes in `after` seconds, or once the last write is long enough ago."""
         at = time.monotonic() + after
         for route in routes:
-            # The earliest counts: a route that changes all the time is written now and then, and
-            # one that is to be tried again later is looked at as soon as something is new.
+            # The earliest time counts. So a route that changes constantly is still written from
+            # time to time, and a route that waits for a retry is checked soon after a change.
             due = max(at, self._last.get(route, 0.0) + REST)
             self._due[route] = min(due, self._due.get(route, due))
         self._wake.set()
 
     def forget(self, route: str) -> None:
-        """A route is gone."""
+        """Forget a deleted route."""
         self._due.pop(route, None)
         self._last.pop(route, None)
         self._failures.pop(route, None)
 
     async def run(self) -> None:
-        """Write for ever."""
+        """Write until cancelled."""
         try:
             while True:
                 self._start_what_is_due()
@@ -86,7 +88,7 @@ class Writer:
                 free = [at for route, at in self._due.items() if route not in self._busy]
                 pause = max(0.0, min(free) - time.monotonic()) if free else None
                 if free and not self._may_write():
-                    pause = _AGAIN  # the Lease may come back without anybody telling
+                    pause = _AGAIN  # nothing signals that we hold the Lease again
                 try:
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -113,7 +115,7 @@ class Writer:
     async def _write(self, route: str) -> None:
         try:
             async with self._slots:
-                # Once more: it may have waited behind thousands.
+                # Check again, because it may have waited behind thousands of writes.
                 found = self._desired(route)
                 if found is None:
                     return
@@ -130,8 +132,8 @@ class Writer:
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            # With the version that we know: an object that was deleted and made anew, or that the
-            # next holder of the Lease has written to, is not written to. (A uid is ignored.)
+            # The known version prevents a write to an object that was recreated, or that the next
+            # holder of the Lease has written. (The API server ignores a uid.)
             "metadata": {"name": name, "namespace": namespace, "resourceVersion": str(version)},
             "status": status,
         }
@@ -148,16 +150,16 @@ class Writer:
         except ApiError as error:
             if error.status == 404:
                 return
-            if error.status == 409:  # we shall soon see a newer version
+            if error.status == 409:  # a newer version will arrive soon
                 self.mark([route], after=_AGAIN)
                 return
-            self._tell(str(error.status), f"that of {route} is refused: {error}")
+            self._warn_once(str(error.status), f"the API server rejects that of {route}: {error}")
             self._try_again(route)
         except KubeError as error:
-            self._tell("away", str(error))
+            self._warn_once("away", str(error))
             self._try_again(route)
         else:
-            self._tell("", "")
+            self._warn_once("", "")
             self._failures.pop(route, None)
             self._last[route] = time.monotonic()
             self._written(route, answer)
@@ -166,8 +168,8 @@ class Writer:
         failures = self._failures[route] = self._failures.get(route, 0) + 1
         self.mark([route], after=min(_AGAIN * 2 ** (failures - 1), _LATEST))
 
-    def _tell(self, trouble: str, sentence: str) -> None:
-        """Say each kind of trouble once, not once for each of thousands of routes."""
+    def _warn_once(self, trouble: str, sentence: str) -> None:
+        """Log each kind of problem once, not for each of thousands of routes."""
         if trouble and trouble != self._said:
             _log.warning("statuses cannot be written: %s", sentence)
         self._said = trouble

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_xds"]
 
-_STARTING: Final = "Envoy says 503"
+_STARTING: Final = "Envoy returned 503"
 """What the health port says while Envoy has no configuration."""
 
 

@@ -1,8 +1,8 @@
-"""The injector in a cluster: an admission webhook by kopf, and what the API server and pods need.
+"""The injector in a cluster: kopf's admission webhook, and what the API server and pods need.
 
-`server` serves the API server, `tls` is its certificate, `directory` knows the namespaces, `bundle`
-keeps the CA in the webhook configuration right, and `publisher` the ConfigMap with the operator's
-CA in the namespaces of pods. What becomes of a pod is decided in `sidecar.decide` alone.
+`server` serves the API server with the certificate in `tls`, `directory` knows the namespaces,
+`bundle` maintains the CA in the webhook configuration, and `publisher` maintains the ConfigMap with
+the operator's CA in the namespaces of pods. Only `sidecar.decide` decides how a pod changes.
 Contract: "layers of the sidecar".
 """
 

@@ -1,7 +1,7 @@
-"""Keeps the CA in the webhook configuration right: without it the API server calls nobody.
+"""Maintains the CA in the webhook configuration, without which the API server cannot call us.
 
-The chart owns the configuration and leaves that field out. Only the holder of the Lease writes, so
-that replicas whose files are a moment apart do not argue.
+The chart owns the configuration but omits that field. Only the holder of the Lease writes, so that
+replicas whose files differ for a moment do not overwrite each other's value.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["BundleKeeper", "changes"]
 _log = logging.getLogger("thruway.injector")
 
 _EVERY: Final = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 _PATH: Final = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 _MERGE: Final = "application/strategic-merge-patch+json"
 
 
 class BundleKeeper:
-    """One replica's. `problem` is a sentence while it cannot look or write."""
+    """The keeper of one replica. `problem` is a sentence while it cannot read or write."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class BundleKeeper:
         self.problem: str | None = None
 
     async def run(self) -> None:
-        """Look now and then, for ever."""
+        """Check periodically until cancelled."""
         while True:
             if self._may_write():
                 await self._try()
@@ -57,32 +57,32 @@ class BundleKeeper:
 
     async def _try(self) -> None:
         try:
-            await self._look()
+            await self._check()
         except (KubeError, OSError) as error:
             problem = self._explained(error)
             if problem != self.problem:
-                _log.warning("%s; trying again", problem)
+                _log.warning("%s; retrying", problem)
             self.problem = problem
         else:
             self.problem = None
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         path = f"{_PATH}/{self._name}"
         wanted = base64.b64encode(self._authorities.read_bytes()).decode()
         wrong = changes(await self._client.get(path), wanted)
         if wrong and self._may_write():
             await self._client.request("PATCH", path, body={"webhooks": wrong}, content_type=_MERGE)
-            _log.info("put the CA into webhook configuration %s", self._name)
+            _log.info("updated the CA in webhook configuration %s", self._name)
 
     def _explained(self, error: Exception) -> str:
         what = f"webhook configuration {self._name}"
         if isinstance(error, ApiError) and error.status == 404:
-            return f"{what} is not there: install it by the chart (injector.enabled)"
-        return f"{what} cannot be kept right: {error}"
+            return f"{what} does not exist: install it with the chart (injector.enabled)"
+        return f"the CA in {what} cannot be maintained: {error}"
 
 
 def changes(configuration: Mapping[str, Any], bundle: str) -> list[dict[str, Any]]:
-    """Return what to merge into `webhooks`, which are merged by name."""
+    """Return the patch for `webhooks`, which the API server merges by name."""
     return [
         {"name": item["name"], "clientConfig": {"caBundle": bundle}}
         for item in configuration.get("webhooks") or ()

@@ -1,7 +1,7 @@
-"""What is known of each namespace: its labels, and its routes.
+"""What is known about each namespace: its labels and its routes.
 
-Written by the operator's event loop and read by the webhook's thread: whatever is read is replaced
-as a whole, never changed.
+The operator's event loop writes it, and the webhook's thread reads it. So shared values are
+replaced as a whole, never changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LABELS: Final = (LABEL, "istio-injection", "istio.io/rev")
 
 
 class Directory:
-    """Of the whole cluster, or of the namespaces that are watched, whose labels nobody may read.
+    """The whole cluster's directory, or that of watched namespaces, whose labels we may not read.
 
     `on_change` is called when the set of namespaces that `wanted` returns may have changed.
     """
@@ -47,7 +47,7 @@ class Directory:
             )
 
     async def run(self) -> None:
-        """Keep up with the namespaces, for ever."""
+        """Follow the namespaces until cancelled."""
         if self._labels is None:
             await asyncio.Event().wait()
         else:
@@ -55,11 +55,11 @@ class Directory:
 
     @property
     def problem(self) -> str | None:
-        """What keeps it from keeping up, in a sentence."""
+        """A sentence that says why namespaces cannot be followed, or None."""
         return self._labels.problem if self._labels else None
 
     def route_changed(self, key: tuple[str, str], route: PassthroughRoute | None) -> None:
-        """Take in a route, or that there is none of this namespace and name."""
+        """Store a route, or remove the one with this namespace and name."""
         namespace, name = key
         before = self._routes.get(namespace, {})
         after = {other: facts for other, facts in before.items() if other != name}
@@ -73,7 +73,7 @@ class Directory:
             self._on_change()
 
     def namespace(self, name: str) -> Namespace:
-        """Return what the injector has to know of a namespace."""
+        """Return what the injector must know about a namespace."""
         labels = self._labels.items.get(("", name), {}) if self._labels else {}
         return Namespace(name, labels)
 
@@ -91,7 +91,7 @@ class Directory:
             for (_, name), labels in self._labels.items.items()
             if labels.get(LABEL) == "enabled"
         )
-        # One that is gone, or about to, is no place to write to.
+        # Do not write to a namespace that is gone or is being deleted.
         there = {name for _, name in self._labels.items}
         return frozenset(labelled) | (there & self._routes.keys())
 

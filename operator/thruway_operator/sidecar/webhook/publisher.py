@@ -1,4 +1,4 @@
-"""Publishes the operator's CA where sidecars find it: in a ConfigMap of their namespace."""
+"""Publishes the operator's CA to sidecars, in a ConfigMap of their namespace."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["AuthorityPublisher"]
 _log = logging.getLogger("thruway.injector")
 
 _EVERY: Final = 2.0
-"""Seconds between two comparisons, if nothing has changed that we know of."""
+"""Seconds between two comparisons without a known change."""
 _AT_ONCE: Final = 8
 _KEY: Final = "ca.crt"
 _LABELS: Final = {"app.kubernetes.io/managed-by": "thruway-operator"}
 
 
 class AuthorityPublisher:
-    """One replica's; it writes what is wrong, while it `may_write`."""
+    """The publisher of one replica; it corrects ConfigMaps while it `may_write`."""
 
     def __init__(
         self,
@@ -57,11 +57,11 @@ class AuthorityPublisher:
         ]
 
     def look(self) -> None:
-        """Compare soon: something may have changed."""
+        """Compare soon, because something may have changed."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Keep the ConfigMaps right, for ever."""
+        """Maintain the ConfigMaps until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for reflector in self._maps:
                 tasks.create_task(reflector.run())
@@ -81,7 +81,7 @@ class AuthorityPublisher:
         try:
             text = self._authorities.read_text(encoding="utf-8")
         except OSError as error:
-            self._say("", f"the operator's CA cannot be read: {error.strerror}")
+            self._warn_once("", f"the operator's CA cannot be read: {error.strerror}")
             return
         there = {
             namespace: found
@@ -110,19 +110,19 @@ class AuthorityPublisher:
             else:
                 await self._client.request("POST", path, body={**head, **data})
         except ApiError as error:
-            # Another wrote it, or took the namespace away: the watch will say so.
+            # Another replica wrote it, or the namespace was deleted: the watch will report it.
             if error.status not in {404, 409} and "being terminated" not in str(error):
-                self._say(namespace, str(error))
+                self._warn_once(namespace, str(error))
         except KubeError as error:
-            self._say(namespace, str(error))
+            self._warn_once(namespace, str(error))
         else:
             self._said.pop(namespace, None)
 
-    def _say(self, namespace: str, problem: str) -> None:
+    def _warn_once(self, namespace: str, problem: str) -> None:
         if self._said.get(namespace) != problem:
             self._said[namespace] = problem
             where = f" into namespace {namespace}" if namespace else ""
-            _log.warning("the CA cannot be published%s: %s; trying again", where, problem)
+            _log.warning("the CA cannot be published%s: %s; retrying", where, problem)
 
 
 def _text(item: Mapping[str, Any]) -> str:

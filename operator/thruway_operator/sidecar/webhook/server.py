@@ -1,4 +1,4 @@
-"""Answers the API server about pods: kopf's admission handlers, and its webhook server."""
+"""Serves the API server's admission requests for pods: kopf's handlers and webhook server."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["OF_NAMESPACE", "OF_POD", "AdmissionServer"]
 _log = logging.getLogger("thruway.injector")
 
 OF_NAMESPACE: Final = "namespace"
-"""Path of the webhook that gets pods because of their namespace's label."""
+"""Path of the webhook that receives pods because of their namespace's label."""
 OF_POD: Final = "pod"
-"""Path of the webhook that gets pods because of their own label."""
+"""Path of the webhook that receives pods because of their own label."""
 
 
 class AdmissionServer:
@@ -55,13 +55,13 @@ class AdmissionServer:
         await self._thread.run()
 
     def _register(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
-        # Each admission and refusal would be a line of its own; refusals reach who asked.
+        # kopf would log every admission and refusal; refusals reach the requester anyway.
         logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)
         host, port = self._listen
         settings.admission.server = _Server(self, server_context(*self._files), host, port)
         settings.admission.managed = None  # the chart owns the configuration
-        # Which webhook was called is the API server's own word on the namespace's label; ours, from
-        # a watch, may be a moment behind.
+        # The called webhook tells whether the API server sees the namespace's label. Our copy, from
+        # a watch, may lag behind.
         for webhook in (OF_NAMESPACE, OF_POD):
             handler = self._handler(asked=webhook == OF_NAMESPACE)
             mutate = kopf.on.mutate(
@@ -95,12 +95,12 @@ class AdmissionServer:
             _log.debug("put a sidecar into pod %s", name)
             _change(patch, found.pod)
         else:
-            _log.debug("left pod %s alone: %s", name, found.reason)
+            _log.debug("did not change pod %s: %s", name, found.reason)
         return [f"thruway: {warning}" for warning in found.warnings]
 
 
 def _change(patch: kopf.Patch, pod: dict[str, Any]) -> None:
-    """Have the patch make the pod: whole lists, since those are what a merge can say."""
+    """Fill the patch so that it produces the pod: whole lists, because a merge replaces lists."""
     patch["metadata"] = {"annotations": pod["metadata"]["annotations"]}
     patch["spec"] = {
         name: pod["spec"][name] for name in ("initContainers", "containers", "volumes")
@@ -108,7 +108,7 @@ def _change(patch: kopf.Patch, pod: dict[str, Any]) -> None:
 
 
 class _Server(kopf.WebhookServer):
-    """kopf's, but for its certificate, which never makes it listen anew."""
+    """kopf's server, except that a new certificate does not make it restart its listener."""
 
     def __init__(self, owner: AdmissionServer, tls: ssl.SSLContext, host: str, port: int) -> None:
         super().__init__(addr=host or None, port=port, host=host or "localhost")

@@ -1,4 +1,4 @@
-"""Files and environment variables as the source, on a laptop and for commands.
+"""Reads resources from files and environment variables, on a laptop and for commands.
 
 Contract: "the two sources are independent".
 """

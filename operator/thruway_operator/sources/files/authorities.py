@@ -1,4 +1,4 @@
-"""Finds the machine's CA bundle, which Envoy gets by SDS to check upstreams with."""
+"""Finds the machine's CA bundle, which Envoy gets by SDS to verify upstreams."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PLACES = (
 
 
 class AuthoritiesError(Exception):
-    """The CA bundle that was asked for cannot be used; the text is a whole sentence."""
+    """The requested CA bundle is unusable; the message is a complete sentence."""
 
 
 def system_authorities(environment: Mapping[str, str]) -> str:
-    """Return the CA bundle as PEM: `SSL_CERT_FILE`, or the system's, or that of certifi.
+    """Return the CA bundle as PEM: from `SSL_CERT_FILE`, the system, or certifi.
 
     Raises:
-        AuthoritiesError: `SSL_CERT_FILE` names no readable PEM file.
+        AuthoritiesError: `SSL_CERT_FILE` does not name a readable PEM file.
     """
     asked = environment.get("SSL_CERT_FILE")
     if asked:
@@ -44,15 +44,15 @@ def more_authorities(path: Path | None) -> str:
     """Return the CA bundle in a file as PEM; "" for none.
 
     Raises:
-        AuthoritiesError: it is no readable PEM file.
+        AuthoritiesError: it is not a readable PEM file.
     """
     if path is None:
         return ""
     found = _read(path)
     if found is None:
         raise AuthoritiesError(
-            f"{path} is no readable PEM file of certificates: correct it, or leave "
-            "--extra-authorities out"
+            f"{path} is not a readable PEM file of certificates: correct it, or omit "
+            "--extra-authorities"
         )
     return found
 
@@ -61,7 +61,7 @@ def _asked(path: Path) -> str:
     found = _read(path)
     if found is None:
         raise AuthoritiesError(
-            f"SSL_CERT_FILE names {path}, which is no readable PEM file of certificates: "
+            f"SSL_CERT_FILE names {path}, which is not a readable PEM file of certificates: "
             "correct it, or unset it to use the system's"
         )
     return found

@@ -1,4 +1,4 @@
-"""The proxy's own keys, for all routes that name none: `--api-key` or `THRUWAY_API_KEY`."""
+"""The proxy's own keys, for all routes without keys: `--api-key` or `THRUWAY_API_KEY`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["API_KEY", "client_keys", "with_client_keys"]
 
 API_KEY = "THRUWAY_API_KEY"
-_SECRET = "thruway-up"  # noqa: S105 - the name of a Secret that is made up here
+_SECRET = "thruway-up"  # noqa: S105 - the name of a Secret that exists only here
 _SHORTEST = 8
 
 
@@ -25,24 +25,24 @@ def client_keys(environment: Mapping[str, str]) -> list[SecretValue]:
     """Return the keys in the environment, which are separated by commas.
 
     Raises:
-        SourceError: there are only commas; a key is too short, or is what no client could send.
+        SourceError: there are only commas, a key is too short, or no client could send it.
     """
     value = environment.get(API_KEY, "").strip()
     keys = [part.strip() for part in value.split(",")]
     keys = list(dict.fromkeys(key for key in keys if key))
-    if value and not keys:  # which would let everybody in
-        raise SourceError(f"{API_KEY} holds nothing but commas: put a key in, or unset it.")
+    if value and not keys:  # without keys, everyone would have access
+        raise SourceError(f"{API_KEY} contains only commas: add a key, or unset it.")
     for number, key in enumerate(keys, 1):
         if not key.isascii() or not key.isprintable() or " " in key or len(key) < _SHORTEST:
             raise SourceError(
-                f"Key {number} of --api-key or {API_KEY} is no usable key: give at least "
-                f"{_SHORTEST} printable ASCII characters without blanks and commas."
+                f"Key {number} of --api-key or {API_KEY} is not usable: a key has at least "
+                f"{_SHORTEST} printable ASCII characters without spaces and commas."
             )
     return [SecretValue(key) for key in keys]
 
 
 def with_client_keys(resources: Resources, keys: Sequence[SecretValue]) -> Resources:
-    """Return the resources with `clientAuth` by these keys for each route that has none."""
+    """Return the resources with these keys as `clientAuth` of each route that has none."""
     if not keys:
         return resources
     auth = ClientAuth.model_validate({"type": "APIKey", "secretRef": {"name": _SECRET}})

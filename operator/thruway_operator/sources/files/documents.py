@@ -1,4 +1,4 @@
-"""Reads YAML text into documents that remember their lines. No file is touched here."""
+"""Parses YAML text into documents that remember their line numbers. It reads no files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class SourceProblem:
-    """One thing wrong in one place. `line` counts from 1; 0 is the whole file."""
+    """One problem in one place. `line` counts from 1; 0 means the whole file."""
 
     file: str
     line: int
@@ -79,9 +79,9 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse_documents(text: str, file: str) -> tuple[list[Document], list[SourceProblem]]:
-    """Return the documents of YAML (or JSON) text that are not empty, or what is wrong with it.
+    """Return the nonempty documents of YAML (or JSON) text, or its problems.
 
-    A problem anywhere yields no documents: half a file is worse than the last good one.
+    Any problem yields no documents: half a file is worse than the last good one.
     """
     line, reason = 0, ""
     try:
@@ -89,14 +89,14 @@ def parse_documents(text: str, file: str) -> tuple[list[Document], list[SourcePr
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 0
-        # A password that begins with `*`, `&` or `!` reads as an alias, an anchor or a tag.
+        # YAML reads a password that begins with `*`, `&` or `!` as an alias, an anchor or a tag.
         reason = _NAMED.sub(r"\1", error.problem or "it cannot be read")
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
     except RecursionError:
         reason = "it is nested too deeply"
     except (ValueError, LookupError, AttributeError, TypeError):
-        reason = "a value does not fit its tag, or is no number that can be read"
+        reason = "a value does not match its tag, or is not a readable number"
     return [], [SourceProblem(file, line, f"is not valid YAML: {reason}")]
 
 
@@ -107,9 +107,9 @@ def _read(text: str, file: str) -> tuple[list[Document], list[SourceProblem]]:
     try:
         while loader.check_node():
             node = loader.get_node()
-            assert node is not None, "check_node said that there is one"  # noqa: S101
+            assert node is not None, "check_node returned true"  # noqa: S101
             if _is_bomb(node):
-                return [], [SourceProblem(file, 0, "grows too large through its aliases")]
+                return [], [SourceProblem(file, 0, "becomes too large when its aliases expand")]
             lines: dict[Location, int] = {}
             problems += [
                 SourceProblem(file, line, message) for line, message in _walk(node, (), lines)
@@ -123,7 +123,7 @@ def _read(text: str, file: str) -> tuple[list[Document], list[SourceProblem]]:
 
 
 def _is_bomb(node: yaml.Node) -> bool:
-    # Aliases share a node; whoever walks the document, or merges (`<<`), meets it each time.
+    # Aliases share a node; a walk over the document, or a merge (`<<`), visits it each time.
     sizes: dict[int, int] = {}
     expanded = _expanded(node, sizes)
     return expanded > _MOST_NODES and expanded > 10 * len(sizes)
@@ -133,7 +133,7 @@ def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
     known = sizes.get(id(node))
     if known is not None:
         return known
-    sizes[id(node)] = _ENDLESS  # what is found again below itself has no end
+    sizes[id(node)] = _ENDLESS  # a node that contains itself is infinite
     parts: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         parts = [part for pair in node.value for part in pair]
@@ -152,11 +152,11 @@ def _walk(
         for key, value in node.value:
             yield from _text(key)
             if not isinstance(key, yaml.ScalarNode):
-                continue  # which the construction refuses
+                continue  # constructing the document rejects it
             inner = (*place, str(key.value))
             line = key.start_mark.line + 1
             if inner in lines:
-                yield line, f"{shown_name(key.value)} stands twice in one mapping: keep one"
+                yield line, f"{shown_name(key.value)} appears twice in one mapping: keep one"
                 continue
             lines[inner] = line
             yield from _walk(value, inner, lines)
@@ -174,4 +174,4 @@ def _text(node: yaml.Node) -> Iterator[tuple[int, str]]:
     try:
         node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        yield node.start_mark.line + 1, "half of a surrogate pair is no text: write the character"
+        yield node.start_mark.line + 1, "a lone surrogate is not text: write the whole character"

@@ -1,4 +1,4 @@
-"""The routes of a laptop without files: from `OPENAI_API_KEY` and a few variables of ours."""
+"""The routes of a laptop without files: from `OPENAI_API_KEY` and a few THRUWAY_* variables."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ __all__ = [
 ]
 
 KEY = "OPENAI_API_KEY"
-UPSTREAM_URL = "THRUWAY_UPSTREAM_URL"  # not OPENAI_BASE_URL: that one leads clients to Thruway
+UPSTREAM_URL = "THRUWAY_UPSTREAM_URL"  # not OPENAI_BASE_URL, which directs clients to Thruway
 NATIVE_URL = "THRUWAY_NATIVE_URL"
 NATIVE_KEY = "THRUWAY_NATIVE_API_KEY"
 _LONGEST = 1024  # characters, as of upstream.url
 
 
 def secret_environment(environment: Mapping[str, str]) -> dict[str, SecretValue]:
-    """Return the environment as a place to look credentials up; empty variables count as unset."""
+    """Return the environment variables as possible credentials; empty ones count as unset."""
     return {name: SecretValue(value) for name, value in environment.items() if value.strip()}
 
 
 def needs_demonstration(environment: Mapping[str, str]) -> bool:
-    """Tell whether neither a key nor an upstream is set."""
+    """Return whether neither a key nor an upstream is set."""
     return not any(environment.get(name, "").strip() for name in (KEY, UPSTREAM_URL))
 
 
 def environment_resources(environment: Mapping[str, str], demonstration: str) -> Resources:
-    """Return `/openai_passthrough` and the legacy `/openai`.
+    """Return the routes `/openai_passthrough` and the legacy `/openai`.
 
-    `demonstration` is the URL of the upstream for people who have set neither key nor upstream.
+    `demonstration` is the upstream's URL if neither a key nor an upstream is set.
 
     Raises:
-        SourceError: a variable holds no usable URL, or no key.
+        SourceError: a variable does not contain a usable URL or key.
     """
     has_key, has_native_key = (_is_set(environment, name) for name in (KEY, NATIVE_KEY))
     upstream, native = (_url(environment, name) for name in (UPSTREAM_URL, NATIVE_URL))
@@ -74,8 +74,8 @@ def _is_set(environment: Mapping[str, str], name: str) -> bool:
     value = environment.get(name, "").strip()
     if not is_credential(SecretValue(value)):
         raise SourceError(
-            f"The environment variable {name} holds no key but looks like a placeholder, because "
-            "it is not ASCII: set the real key, or unset it."
+            f"The environment variable {name} looks like a placeholder, not a key, because it is "
+            "not ASCII: set the real key, or unset it."
         )
     return bool(value)
 

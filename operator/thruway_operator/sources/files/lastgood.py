@@ -1,4 +1,4 @@
-"""Decides which state of each file holds: the newest, or the last with which all was well."""
+"""Decides which state of each file is used: the newest one, or the last good one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def settled(
     environment: Mapping[str, SecretValue] | None,
     translate: Translate,
 ) -> tuple[dict[Path, Manifests], Reading]:
-    """Return the state of each file that holds, and the whole, with the problems of the others.
+    """Return the chosen state of each file, and the merged result with the problems found.
 
-    What only translation sees is a mistake like any other: a file with it goes back as a whole, so
-    that an edit takes nothing down that was served. Of files that dispute with one another, those
-    go back that have changed. `newest` is in the order of the files.
+    A mistake that only translation finds counts like any other: the whole file is reverted to its
+    last good state, so that an edit never removes a route that was served. If files conflict, those
+    that have changed are reverted. `newest` is in the order of the files.
     """
     chosen = dict(newest)
     problems: list[SourceProblem] = []
@@ -46,14 +46,14 @@ def settled(
                     break
         if not back:
             break
-        for file, said in back.items():
-            problems += said
+        for file, found in back.items():
+            problems += found
             if file in good:
                 chosen[file] = good[file]
             else:
                 del chosen[file]
-    # Of what is left, nothing that changed is to blame; a refusal is also in the translation.
-    problems += [found.problem for found in objections if not found.refused]
+    # No changed file causes the remaining objections. Refused routes are also in the translation.
+    problems += [objection.problem for objection in objections if not objection.refused]
     return chosen, replace(reading, problems=problems)
 
 
@@ -62,17 +62,17 @@ def _refused(reading: Reading, translation: Translation) -> Iterator[Objection]:
         if verdict.accepted.status:
             continue
         loser = reading.routes[name]
-        files = [(Path(loser.document.file), _told(reading, name, verdict.accepted.message))]
+        files = [(Path(loser.document.file), _problem(reading, name, verdict.accepted.message))]
         if winner := translation.conflicts.get(name):
             message = (
                 f"path collides with {loser.spec.path} of route {name}, which is served: use "
                 "another path, or other hostnames"
             )
             winning = reading.routes[winner].document.file
-            files.append((Path(winning), _told(reading, winner, message)))
+            files.append((Path(winning), _problem(reading, winner, message)))
         yield Objection(tuple(files), refused=True)
 
 
-def _told(reading: Reading, name: str, message: str) -> SourceProblem:
+def _problem(reading: Reading, name: str, message: str) -> SourceProblem:
     placed = reading.routes[name]
     return placed.document.problem((*placed.location, "spec"), f"route {name}: {message}")

@@ -1,4 +1,4 @@
-"""Turns documents into resources: `PassthroughRoute`, `Secret`, `ConfigMap`, and lists of them."""
+"""Converts documents to resources: `PassthroughRoute`, `Secret`, `ConfigMap`, and lists of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS: Final = (KIND, "Secret", "ConfigMap")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a Secret or ConfigMap was read."""
+    """The place where a Secret or ConfigMap was read."""
 
     document: Document
     location: tuple[str | int, ...]
@@ -36,17 +36,17 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A route's spec with its identity and where it was read."""
+    """A route's spec, its identity, and the place where it was read."""
 
     namespace: str
     name: str
     spec: PassthroughRouteSpec
     document: Document
     location: tuple[str | int, ...] = ()
-    """Where in the document it stands: not at its root in a `List`."""
+    """Its location in the document: empty at the root, not empty in a `List`."""
 
     def resource(self, created: str) -> PassthroughRoute:
-        """Return the route, with its place in the order in which conflicts are decided."""
+        """Return the route, with its position in the order that decides conflicts."""
         return PassthroughRoute(
             namespace=self.namespace, name=self.name, created=created, spec=self.spec
         )
@@ -54,13 +54,13 @@ class Placed:
 
 @dataclass(slots=True)
 class Manifests:
-    """What one file holds. Secrets print `[redacted]`."""
+    """The resources in one file. Secrets print `[redacted]`."""
 
     routes: list[Placed] = field(default_factory=list)
     secrets: dict[ObjectKey, dict[str, SecretValue]] = field(default_factory=dict)
     config_maps: dict[ObjectKey, dict[str, str]] = field(default_factory=dict)
     origins: dict[tuple[str, ObjectKey], Origin] = field(default_factory=dict)
-    """Of each Secret and ConfigMap, by its kind and key."""
+    """The origin of each Secret and ConfigMap, by its kind and key."""
     warnings: list[SourceProblem] = field(default_factory=list)
     problems: list[SourceProblem] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ class _Wrong(Exception):  # noqa: N818 - caught one level up
 
 
 def read_manifests(documents: Iterable[Document]) -> Manifests:
-    """Return what the documents hold, and what is wrong with them."""
+    """Return the resources in the documents, and their problems."""
     manifests = Manifests()
     for document in documents:
         for location, data in items_of(document.data, KINDS):
@@ -123,7 +123,7 @@ def _read_one(
         manifests.warnings.append(
             document.problem(
                 (*location, "kind"),
-                f"{shown_name(kind)} is left out: only {KIND}, Secret and ConfigMap are read",
+                f"{shown_name(kind)} is ignored: only {KIND}, Secret and ConfigMap are read",
                 field="kind",
             )
         )
@@ -136,7 +136,7 @@ def _add(
     kind: str,
 ) -> None:
     if key in found:
-        raise _Wrong(("metadata", "name"), f"{kind} {shown_name(key[1])} stands twice: keep one")
+        raise _Wrong(("metadata", "name"), f"{kind} {shown_name(key[1])} appears twice: keep one")
     found[key] = dict(data)
 
 
@@ -190,12 +190,12 @@ def _secret_data(data: Mapping[str, Any]) -> dict[str, SecretValue]:
     found: dict[str, SecretValue] = {}
     for key, value in _texts(data, "data").items():
         try:
-            # Line breaks are left out, as Kubernetes does: `base64` writes lines of 76 characters.
+            # Ignore line breaks, like Kubernetes: `base64` writes lines of 76 characters.
             decoded = base64.b64decode("".join(value.splitlines()), validate=True).decode()
         except ValueError:  # not ASCII, not base64 or not UTF-8
             raise _Wrong(
                 ("data", key),
-                f"data.{shown_name(key)} is not base64 of text: encode it, or write it under "
+                f"data.{shown_name(key)} is not base64-encoded text: encode it, or put it under "
                 "stringData",
             ) from None
         found[key] = SecretValue(decoded)

@@ -1,4 +1,4 @@
-"""The documents of several files as one whole, and what they dispute about."""
+"""Merges the documents of several files, and finds their conflicts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the files say now, with the last good state of those that are broken."""
+    """The current content of the files, with the last good state of broken ones."""
 
     resources: Resources
     problems: list[SourceProblem]
@@ -33,30 +33,30 @@ class Reading:
     origins: dict[tuple[str, ObjectKey], Origin] = field(repr=False, default_factory=dict)
     """Where each Secret and ConfigMap was read, by its kind and key."""
     barren: list[SourceProblem] = field(default_factory=list)
-    """If there is no route at all: why not, for each path that was given."""
+    """If there is no route at all, the reason for each path that was given."""
     served: frozenset[str] = frozenset()
-    """The files of which something, if only an earlier state, is in `resources`."""
+    """The files whose content, current or earlier, is in `resources`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Something that does not go, and for each file that could give way how it is told there."""
+    """A conflict or mistake, with the problem to report in each file that could be reverted."""
 
     files: tuple[tuple[Path, SourceProblem], ...]
-    """The first is to blame, unless only another one has changed."""
+    """The first file is at fault, unless only another one has changed."""
     refused: bool = False
-    """Whether it is a route that translation refuses."""
+    """Whether translation refuses a route."""
 
     @property
     def problem(self) -> SourceProblem:
-        """How it is told if nobody gives way."""
+        """The problem to report if no file is reverted."""
         return self.files[0][1]
 
 
 def merged(
     files: Mapping[Path, Manifests], environment: Mapping[str, SecretValue] | None
 ) -> tuple[Reading, list[Objection]]:
-    """Return the whole, in the order of the files; of what stands in two, the first counts."""
+    """Return the merged files, in their order; of duplicates, the first one counts."""
     whole = Manifests()
     routes: dict[str, tuple[Path, Placed]] = {}
     owners: dict[tuple[str, ObjectKey], Path] = {}
@@ -94,7 +94,7 @@ def _merge(
     new: Mapping[ObjectKey, T],
 ) -> Iterator[Objection]:
     for key in sorted(new.keys() & found.keys()):
-        text = f"{kind} {key[1]} is in another file too: keep one"
+        text = f"{kind} {key[1]} is also in another file: keep one"
         places = (file, owners[kind, key])
         yield Objection(tuple((place, SourceProblem(str(place), 0, text)) for place in places))
     for key in new.keys() - found.keys():
@@ -103,13 +103,13 @@ def _merge(
 
 
 def _route_twice(name: str, second: tuple[Path, Placed], first: tuple[Path, Placed]) -> Objection:
-    def told(placed: Placed, other: Placed) -> SourceProblem:
+    def problem(placed: Placed, other: Placed) -> SourceProblem:
         return placed.document.problem(
             (*placed.location, "metadata", "name"),
-            f"PassthroughRoute {name} is in {other.document.file} too: keep one",
+            f"PassthroughRoute {name} is also in {other.document.file}: keep one",
             field="metadata.name",
         )
 
     return Objection(
-        ((second[0], told(second[1], first[1])), (first[0], told(first[1], second[1])))
+        ((second[0], problem(second[1], first[1])), (first[0], problem(first[1], second[1])))
     )

@@ -1,4 +1,4 @@
-"""`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in either case, as other programs read them."""
+"""Reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in either case, like other programs do."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LONGEST = 1024  # characters
 
 
 def environment_proxies(environment: Mapping[str, str]) -> ForwardProxies:
-    """Return the proxies that the environment names; the names in lower case go first.
+    """Return the proxies that the environment names; variables in lower case take precedence.
 
     Raises:
-        SourceError: a variable holds no proxy's URL.
+        SourceError: a variable does not contain a proxy's URL.
     """
     return ForwardProxies(
         https=_proxy(environment, "HTTPS_PROXY"),
@@ -34,16 +34,16 @@ def environment_proxies(environment: Mapping[str, str]) -> ForwardProxies:
 
 
 def proxy_warnings(environment: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each entry of NO_PROXY that means nothing."""
+    """Return a sentence for each entry of NO_PROXY that is not understood."""
     return [
-        f"NO_PROXY holds {entry[:100]}, which is no host name, address or network: it is ignored."
+        f"NO_PROXY contains {entry[:100]}, which is not a host name, address or network: ignored."
         for entry in _entries(environment)
         if not is_direct_entry(entry)
     ]
 
 
 def _value(environment: Mapping[str, str], name: str) -> tuple[str, str]:
-    """Return the variable's name in the case that counts, and its value."""
+    """Return the variable's name in the case that takes precedence, and its value."""
     lower = name.lower()
     used = lower if lower in environment else name
     return used, environment.get(used, "").strip()
@@ -77,5 +77,5 @@ def _login(encoded: str, field: str) -> SecretValue:
     except UnicodeDecodeError:
         login = "\n"
     if not login.isprintable():
-        raise SourceError(f"{field} holds a login with characters that no header can carry.")
+        raise SourceError(f"{field} contains a login with characters not allowed in a header.")
     return SecretValue(login if ":" in login else f"{login}:")

@@ -1,4 +1,4 @@
-"""What the laptop's place in the network means for its routes: who can reach them, and itself."""
+"""Adapts routes to the laptop's network: who can reach them, and which addresses are its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Setting"]
 
 @dataclass(frozen=True)
 class Setting:
-    """Where it listens, who may call, and the environment's proxies."""
+    """The address it listens on, who may call, and the environment's proxies."""
 
     addresses: tuple[HostPort, ...]
     keys: tuple[SecretValue, ...] = ()
@@ -35,11 +35,11 @@ class Setting:
 
     @property
     def loopback(self) -> bool:
-        """Whether only programs of this machine can reach it."""
+        """Whether only programs on this machine can reach it."""
         return all(ipaddress.ip_address(host).is_loopback for host, _ in self.addresses)
 
     def apply(self, resources: Resources) -> Resources:
-        """Return the resources as they are served here."""
+        """Return the resources adapted to this network."""
         return replace(
             with_allowed_origins(with_client_keys(resources, self.keys), self.origins),
             local_pages=self.loopback,
@@ -49,7 +49,7 @@ class Setting:
         )
 
     def _own(self, resources: Resources) -> frozenset[HostPort]:
-        """Return our addresses, and the names in the routes that lead to them."""
+        """Return our addresses, and the host names in routes that resolve to them."""
         own: set[HostPort] = set()
         for host, port in self.addresses:
             own.add((host, port))
@@ -57,7 +57,7 @@ class Setting:
                 own |= {(other, port) for other in _addresses(socket.gethostname())}
                 own |= {("127.0.0.1", port), ("::1", port)}
             if host in ("127.0.0.1", "::1"):
-                own |= {("0.0.0.0", port), ("::", port)}  # noqa: S104 - these lead to loopback
+                own |= {("0.0.0.0", port), ("::", port)}  # noqa: S104 - these reach loopback
         ports = {port for _, port in own}
         defaults = [
             (proxy.host.removesuffix("."), proxy.port)
@@ -76,7 +76,7 @@ def _upstreams(resources: Resources) -> Iterable[HostPort]:
         urls = [upstream.url for upstream in upstreams]
         urls += [upstream.proxy.url for upstream in upstreams if upstream.proxy]
         for url in urls:
-            with contextlib.suppress(ValueError):  # what is no URL is refused in translation
+            with contextlib.suppress(ValueError):  # translation reports an invalid URL
                 parts = urlsplit(url or "")
                 if parts.hostname and parts.port:
                     yield parts.hostname.removesuffix("."), parts.port

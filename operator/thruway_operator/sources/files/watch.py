@@ -1,4 +1,4 @@
-"""Routes and Secrets from files and folders, read again when they change."""
+"""Reads routes and Secrets from files and folders, again whenever they change."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["STANDARD_INPUT", "FileSource", "PathError", "Reading", "SourceError"
 STANDARD_INPUT = Path("-")
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_LARGEST = 4 * 1024 * 1024  # bytes; the API server takes 1.5 MiB
+_LARGEST = 4 * 1024 * 1024  # bytes; the API server accepts 1.5 MiB
 
 Signature = tuple[int, int, int]
 State = dict[Path, Signature | None]
 
 
 class SourceError(Exception):
-    """Something that was asked for cannot be read at all; the text is a whole sentence."""
+    """A requested source cannot be read at all; the message is a complete sentence."""
 
 
 class PathError(SourceError):
-    """It is a path that was given."""
+    """A path given by the user cannot be read."""
 
 
 class FileSource:
-    """Reads the files and the folders (their `*.yaml`, `*.yml` and `*.json`, not below) given."""
+    """Reads the given files, and the `*.yaml`, `*.yml` and `*.json` directly in given folders."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class FileSource:
         *,
         standard_input: str | None = None,
     ) -> None:
-        """Check that the paths are there; `-` stands for `standard_input`, if that is given.
+        """Check that the paths exist; `-` means `standard_input`, if that is given.
 
         Raises:
-            PathError: a path does not exist or is neither file nor folder.
+            PathError: a path does not exist, or is neither a file nor a folder.
         """
         for path in paths:
             if path == STANDARD_INPUT and standard_input is not None:
@@ -59,25 +59,25 @@ class FileSource:
         self._standard_input = standard_input
         self._environment = environment
         self._newest: dict[Path, Manifests] = {}
-        """Of the files that can be read."""
+        """The newest state of each readable file."""
         self._good: dict[Path, Manifests] = {}
         self._broken: dict[Path, list[SourceProblem]] = {}
         self._read: State = {}
 
     def state(self) -> State:
-        """Return what tells whether anything changed: every file with its size, time and number."""
+        """Return a value that changes with the files: each file's size, time and inode number."""
         return {file: _signature(file) for file in self._files()}
 
     @property
     def last_read(self) -> State:
-        """The `state` of what `read` has read: what differs from it now has changed since."""
+        """The `state` at the last `read`; a difference from the current one is a change."""
         return self._read
 
     def read(self, translate: Callable[[Resources], Translation] | None = None) -> Reading:
-        """Read what changed since the last time and return the whole.
+        """Read the files that changed since the last time; return the merged result.
 
-        A file that cannot be read keeps its last good state. With `translate`, so does one with a
-        mistake that only translation sees; it is tried again each time.
+        An unreadable file keeps its last good state. With `translate`, so does a file with a
+        mistake that only translation finds; it is tried again each time.
         """
         state = self.state()
         for file, signature in state.items():
@@ -102,7 +102,7 @@ class FileSource:
     def _inside(self, folder: Path) -> list[Path]:
         try:
             return sorted(item for item in folder.iterdir() if _is_manifest(item))
-        except OSError:  # for now: what was there counts as there, so that no route is lost
+        except OSError:  # keep the known files for now, so that no route is lost
             return [file for file in self._read if file.parent == folder]
 
     def _read_file(self, file: Path) -> None:
@@ -114,7 +114,7 @@ class FileSource:
                 raise ValueError(f"is larger than {_LARGEST >> 20} MiB")
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return  # deleted meanwhile; the next look notices
+            return  # deleted meanwhile; the next check notices
         except OSError as error:
             self._break(file, SourceProblem(str(file), 0, f"cannot be read: {error.strerror}"))
             return
@@ -155,23 +155,24 @@ class FileSource:
         return reading if reading.routes else replace(reading, barren=self._barren(newest))
 
     def _barren(self, states: Mapping[Path, Manifests]) -> list[SourceProblem]:
-        """Say of each path why no route comes from it."""
-        said = []
+        """Return, for each path, why it contributes no route."""
+        found = []
         for path in self._paths:
             files = [path] if path in states else [f for f in states if f.parent == path]
             if not files and path.is_dir():
                 kinds = " or ".join(f"*{suffix}" for suffix in _SUFFIXES)
-                text = f"holds no {kinds}: put routes into it, or name another"
-                said.append(SourceProblem(str(path), 0, text))
+                text = f"contains no {kinds}: put routes into it, or name another folder"
+                found.append(SourceProblem(str(path), 0, text))
             for file in files:
                 name = "<stdin>" if file == STANDARD_INPUT else str(file)
-                what = "is empty" if states[file] == Manifests() else "holds no PassthroughRoute"
-                said.append(SourceProblem(name, 0, f"{what}: add a route, or name another file"))
-        return said
+                empty = states[file] == Manifests()
+                what = "is empty" if empty else "contains no PassthroughRoute"
+                found.append(SourceProblem(name, 0, f"{what}: add a route, or name another file"))
+        return found
 
 
 def read_texts(paths: Sequence[Path], standard_input: bytes = b"") -> dict[str, str]:
-    """Return the texts of files and folders by name; `-` stands for the standard input.
+    """Return the texts of files and folders by name; `-` means the standard input.
 
     Raises:
         SourceError: one of them cannot be read.
@@ -193,7 +194,7 @@ def read_texts(paths: Sequence[Path], standard_input: bytes = b"") -> dict[str, 
 
 def _decoded(content: bytes, name: str) -> str:
     if len(content) > _LARGEST:
-        raise SourceError(f"{name} is larger than {_LARGEST >> 20} MiB: give less at once")
+        raise SourceError(f"{name} is larger than {_LARGEST >> 20} MiB: split it")
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -203,7 +204,7 @@ def _decoded(content: bytes, name: str) -> str:
 def _check_path(path: Path) -> None:
     try:
         there, usable = path.exists(), path.is_file() or path.is_dir()
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
+    except OSError as error:  # the name is too long, or the folder may not be read
         shown = f"{str(path)[:200]}…" if len(str(path)) > 200 else str(path)
         raise PathError(f"{shown} cannot be read: {error.strerror}") from None
     if not there:
@@ -213,7 +214,7 @@ def _check_path(path: Path) -> None:
 
 
 def _is_manifest(path: Path) -> bool:
-    # Editors' and Kubernetes' hidden files are not meant.
+    # Skip the hidden files of editors and Kubernetes.
     return path.suffix in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

@@ -1,4 +1,4 @@
-"""A cluster as the source: routes, what they refer to, and the gateway's namespaces.
+"""Reads resources from a cluster: routes, the objects they reference, the gateway's namespaces.
 
 Contract: "the two sources are independent".
 """

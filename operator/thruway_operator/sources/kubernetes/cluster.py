@@ -1,4 +1,4 @@
-"""A whole cluster as the source: routes, what they refer to, and the gateway's namespaces."""
+"""Watches a cluster: routes, the objects they reference, and the gateway's namespaces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterSource", "Watched"]
 
-# Never a credential for an upstream, and by far the largest Secrets.
+# These are never credentials for an upstream, and are by far the largest Secrets.
 _NO_CREDENTIALS: Final = ",".join(
     f"type!={kind}"
     for kind in (
@@ -42,20 +42,20 @@ _NO_CREDENTIALS: Final = ",".join(
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is watched: all namespaces, or some; and whose routes the shared gateway takes."""
+    """Which namespaces are watched, and whose routes the shared gateway accepts."""
 
     namespaces: tuple[str, ...] = ()
     """Empty: all."""
     gateway_selector: str | None = None
-    """Label selector of the namespaces whose routes the gateway takes; None: see below."""
+    """Label selector of the namespaces whose routes the gateway accepts; None: see below."""
     gateway_namespaces: tuple[str, ...] = ()
-    """Those namespaces by name, where Namespaces may not be read."""
+    """The names of those namespaces, if the operator may not read Namespaces."""
 
 
 class ClusterSource:
-    """Keeps up with the cluster; calls `on_change` when anything that matters may have changed.
+    """Follows the cluster; calls `on_change` when anything relevant may have changed.
 
-    `on_route` is told of each route that changes, in its status alone, too, or is gone.
+    `on_route` is called for each route that changes, even if only its status does, or vanishes.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class ClusterSource:
         )
 
     async def run(self) -> None:
-        """Keep up for ever. `ready` becomes true once the first lists of all kinds are in."""
+        """Follow until cancelled. `ready` becomes true after the first lists of all kinds."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.routes.run())
             await self.routes.synced()
@@ -130,7 +130,7 @@ class ClusterSource:
 
     @property
     def problems(self) -> list[str]:
-        """What keeps it from keeping up, in sentences, each once."""
+        """The problems that keep it from following the cluster, as sentences, each once."""
         found = [self.routes.problem, *self.secrets.problems, *self.config_maps.problems]
         if self._namespaces:
             found.append(self._namespaces.problem)
@@ -138,22 +138,22 @@ class ClusterSource:
 
     @property
     def pending(self) -> bool:
-        """Whether something that a route refers to is still being asked for."""
+        """Whether an object that a route references is still being requested."""
         return self.secrets.pending or self.config_maps.pending
 
     @property
     def gateway_namespaces(self) -> frozenset[str]:
-        """The namespaces whose routes the gateway takes."""
+        """The namespaces whose routes the gateway accepts."""
         selected = (name for _, name in (self._namespaces.items if self._namespaces else ()))
         return frozenset((*self._watched.gateway_namespaces, *selected))
 
     @property
     def objects(self) -> Mapping[ObjectKey, RouteObject]:
-        """All routes as the API server has them, the unreadable too."""
+        """All routes as the API server has them, including unreadable ones."""
         return self.routes.objects
 
     def resources(self) -> Resources:
-        """Return what there is now, as translation takes it."""
+        """Return the current resources, as the input of translation."""
         routes = (item.route for item in self.routes.objects.values())
         return Resources(
             routes=tuple(route for route in routes if route is not None),
@@ -171,7 +171,7 @@ class ClusterSource:
         self._on_change()
 
     def _want(self) -> None:
-        """Keep what the routes refer to now."""
+        """Keep the objects that the routes currently reference."""
         changed = False
         for key in self._touched:
             changed |= self._refer(key)

@@ -1,7 +1,7 @@
-"""kopf's events on PassthroughRoute: quick hints of what has changed, never the truth.
+"""kopf's events on PassthroughRoute: early hints of changes, not authoritative.
 
-kopf gives no barrier and loses deletions over a relist (measured: docs/operator.md), so whatever it
-says is compared with versions, and authoritative lists decide.
+kopf does not signal the end of its first list, and loses deletions during a relist (measured: see
+docs/operator.md). So the versions in its events are compared, and authoritative lists decide.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROUP, VERSION, PLURAL = "thruway.dev", "v1alpha1", "passthroughroutes"
 class Hints:
     """Runs kopf in a thread, and calls `on_event(type, object)` on this event loop.
 
-    The type is ADDED, MODIFIED, DELETED, or None for what a list of kopf's own held.
+    The type is ADDED, MODIFIED, DELETED, or None for an object in kopf's own list.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Hints:
         self._on_event = on_event
 
     async def run(self) -> None:
-        """Give hints until cancelled."""
+        """Run until cancelled."""
         loop = asyncio.get_running_loop()
 
         def register(registry: kopf.OperatorRegistry, _: kopf.OperatorSettings) -> None:

@@ -1,7 +1,7 @@
-"""Objects as the API server sends them, made into what translation takes. Nothing here raises.
+"""Converts objects of the API server to the input of translation. Nothing here raises.
 
-The API server has checked them against the CRD, but perhaps an older one, and it prunes and keeps
-what it likes: so whatever cannot be read becomes a problem of that object alone.
+The API server has validated them, but perhaps against an older CRD. So an unreadable object becomes
+a problem of that object alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CREATED = "metadata.creationTimestamp"
 class RouteObject:
     """A PassthroughRoute as the API server has it.
 
-    Either `route` or `problem`, a sentence that says why it cannot be read.
+    It has either a `route` or a `problem`, a sentence that says why it cannot be read.
     """
 
     uid: str
@@ -45,11 +45,11 @@ class RouteObject:
     problem: str
     status: Mapping[str, Any] = field(hash=False)
     spec_text: str = field(repr=False)
-    """The spec as it came, to recognise an unchanged one."""
+    """The spec's text as received, to recognize an unchanged spec."""
 
 
 def read_route(item: Mapping[str, Any], before: RouteObject | None = None) -> RouteObject:
-    """Return the object; what `before`, its last state, has in common with it is the same."""
+    """Return the object; parts that equal those of `before`, its last state, are reused."""
     metadata = item["metadata"]
     created = str(metadata.get("creationTimestamp", ""))
     generation = int(metadata.get("generation", 0))
@@ -93,7 +93,7 @@ def _read(
 
 
 def secret_values(item: Mapping[str, Any]) -> dict[str, SecretValue]:
-    """Return a Secret's entries; bytes that are no UTF-8 become what no credential may hold."""
+    """Return a Secret's entries; bytes that are not UTF-8 become text no credential may contain."""
     return {key: SecretValue(_decoded(text)) for key, text in (item.get("data") or {}).items()}
 
 
@@ -105,5 +105,5 @@ def _decoded(text: str) -> str:
 
 
 def config_map_texts(item: Mapping[str, Any]) -> dict[str, str]:
-    """Return a ConfigMap's entries; `binaryData` holds no certificates and is left out."""
+    """Return a ConfigMap's entries, without `binaryData`, which contains no certificates."""
     return dict(item.get("data") or {})

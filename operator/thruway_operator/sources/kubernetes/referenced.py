@@ -1,4 +1,4 @@
-"""Secrets and ConfigMaps, but only those that some route refers to: the rest is let go on sight."""
+"""Watches Secrets and ConfigMaps, but keeps only those that a route references."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _AT_ONCE: Final = 16
 class Referenced(Generic[T]):
     """The wanted objects of one kind, in all namespaces or in some.
 
-    What is wanted anew was dropped when it came by, so it is asked for; `pending` says that such an
-    answer is due. `on_change` is called after any change of `values` or of `pending`.
+    A newly wanted object was dropped when the list contained it, so it is requested; `pending` is
+    true until the response arrives. `on_change` is called after a change of `values` or `pending`.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Referenced(Generic[T]):
 
     @property
     def pending(self) -> bool:
-        """Whether something wanted is still being asked for."""
+        """Whether a wanted object is still being requested."""
         return bool(self._asking)
 
     @property
     def problems(self) -> Iterator[str]:
-        """What is wrong with the lists, if anything."""
+        """The problems of the lists and watches."""
         return (r.problem for r in self._reflectors.values() if r.problem is not None)
 
     @property
@@ -79,7 +79,7 @@ class Referenced(Generic[T]):
         }
 
     def want(self, keys: frozenset[ObjectKey]) -> None:
-        """Keep these objects, and no others."""
+        """Keep only these objects."""
         new, old = keys - self._wanted, self._wanted - keys
         self._wanted = keys
         for key in old:
@@ -89,17 +89,17 @@ class Referenced(Generic[T]):
                 reflector.forget(key)
         for key in new:
             reflector = self._reflector(key)
-            # Before the first list nothing was dropped: it will bring what is wanted.
+            # Before the first list, nothing was dropped: the list contains the wanted objects.
             if reflector and reflector.synced.is_set():
                 self._asking[key] = asyncio.create_task(self._ask(key, reflector))
 
     async def synced(self) -> None:
-        """Wait for the first whole list."""
+        """Wait for the first complete list."""
         for reflector in self._reflectors.values():
             await reflector.synced.wait()
 
     async def run(self) -> None:
-        """List and watch for ever."""
+        """List and watch until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for reflector in self._reflectors.values():
@@ -116,15 +116,15 @@ class Referenced(Generic[T]):
 
     async def _ask(self, key: ObjectKey, reflector: Reflector[T]) -> None:
         try:
-            while not await self._answered(key, reflector):
+            while not await self._requested(key, reflector):
                 pass
         finally:
             if self._asking.get(key) is asyncio.current_task():
                 del self._asking[key]
                 self._on_change()
 
-    async def _answered(self, key: ObjectKey, reflector: Reflector[T]) -> bool:
-        """Take one answer in; False if the watch has moved on meanwhile in a way that matters."""
+    async def _requested(self, key: ObjectKey, reflector: Reflector[T]) -> bool:
+        """Request and store the object; return False if that failed or a relist intervened."""
         lists = reflector.lists
         try:
             async with self._slots:

@@ -52,11 +52,11 @@ class RouteStore:
 
     @property
     def problem(self) -> str | None:
-        """Why routes cannot be listed or watched, in a sentence; None while they can."""
+        """A sentence that says why routes cannot be listed or watched; None while they can."""
         return next((r.problem for r in self._reflectors.values() if r.problem), None)
 
     def hint(self, kind: str | None, item: Mapping[str, Any]) -> None:
-        """Take in an event of kopf's; its type None stands for a list of kopf's own."""
+        """Process an event from kopf; the type None means an object in kopf's own list."""
         metadata = item["metadata"]
         reflector = self._reflectors.get("") or self._reflectors.get(metadata["namespace"])
         if reflector is None:
@@ -68,12 +68,12 @@ class RouteStore:
             reflector.put(item)
 
     async def synced(self) -> None:
-        """Wait for the first whole list."""
+        """Wait for the first complete list."""
         for reflector in self._reflectors.values():
             await reflector.synced.wait()
 
     async def run(self) -> None:
-        """List and watch for ever."""
+        """List and watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for reflector in self._reflectors.values():
                 tasks.create_task(reflector.run())

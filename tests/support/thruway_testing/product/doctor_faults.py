@@ -763,7 +763,7 @@ FAULTS = [
     ),
     Fault(
         "unconfigured",
-        lambda: {"inside": {"web": Inside(Answer(["Envoy says 503 PRE_INITIALIZING"]))}},
+        lambda: {"inside": {"web": Inside(Answer(["Envoy returned 503 PRE_INITIALIZING"]))}},
         "xds",
         "Envoy of pod web has no configuration yet",
         "kubectl -n shop logs web -c thruway-envoy",
