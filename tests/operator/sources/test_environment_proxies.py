@@ -51,8 +51,8 @@ def test_lower_case_goes_first_even_when_it_is_empty() -> None:
         ("http://u:canary@h:3128/x", "may hold no path"),
         ("http://u:canary@h?x", "may hold no query"),
         ("http://u:canary@h h", "printable ASCII characters without blanks"),
-        ("http://u:canary%0a@h", "a login with characters that no header can carry"),
-        ("http://u:canary%ff@h", "a login with characters that no header can carry"),
+        ("http://u:canary%0a@h", "a login with characters not allowed in a header"),
+        ("http://u:canary%ff@h", "a login with characters not allowed in a header"),
         (f"http://u:canary@{'h' * 1024}", "may be at most 1024 characters"),
     ],
 )
@@ -71,5 +71,7 @@ def test_no_proxy_is_a_list_and_what_means_nothing_is_told() -> None:
         *("corp.test", ".b.test", "*.c.test", "10.0.0.0/8", "[::1]:80", "*"),
     )
     first, second = proxy_warnings(environment)
-    assert first == ("NO_PROXY holds 10.*, which is not a host name, address or network: ignored.")
+    assert first == (
+        "NO_PROXY contains 10.*, which is not a host name, address or network: it is ignored."
+    )
     assert "<local>" in second

@@ -240,7 +240,7 @@ def test_the_same_route_in_two_files(tmp_path: Path) -> None:
     reading = FileSource([tmp_path], None).read()
     assert paths(reading) == ["/first", "/y"]
     assert told(reading) == [
-        f"{tmp_path / 'b.yaml'}:4: PassthroughRoute default/x is in {tmp_path / 'a.yaml'} too: "
+        f"{tmp_path / 'b.yaml'}:4: PassthroughRoute default/x is also in {tmp_path / 'a.yaml'}: "
         "keep one"
     ]
 

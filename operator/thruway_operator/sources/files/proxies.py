@@ -36,7 +36,8 @@ def environment_proxies(environment: Mapping[str, str]) -> ForwardProxies:
 def proxy_warnings(environment: Mapping[str, str]) -> list[str]:
     """Return a sentence for each entry of NO_PROXY that is not understood."""
     return [
-        f"NO_PROXY contains {entry[:100]}, which is not a host name, address or network: ignored."
+        f"NO_PROXY contains {entry[:100]}, which is not a host name, address or network: "
+        "it is ignored."
         for entry in _entries(environment)
         if not is_direct_entry(entry)
     ]
