@@ -184,7 +184,7 @@ def test_client_keys_that_no_client_could_send(value: str, tmp_path: Path) -> No
     line = refused(
         2 if good and (keys or "," not in value) else 1,
         "-f", str(tmp_path / "nothing"), "--port=0", THRUWAY_API_KEY=value,
-        names=("of --api-key or THRUWAY_API_KEY is not usable", "nothing"),
+        names=("THRUWAY_API_KEY is not usable", "contains only commas", "nothing"),
     )  # fmt: skip
     assert ("is not usable" in line) != good
 
