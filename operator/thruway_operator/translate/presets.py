@@ -52,3 +52,5 @@ PRESETS = {
         error_format=ErrorFormat.GEMINI,
     ),
 }
+
+NO_PRESET = Preset("", "", "authorization", "Bearer ")

@@ -23,8 +23,9 @@ from thruway_operator.translate.injected import (
     removed_by_proxy,
 )
 from thruway_operator.translate.overrides import check_unique, client_matches
-from thruway_operator.translate.presets import PRESETS, Preset
+from thruway_operator.translate.presets import NO_PRESET, PRESETS
 from thruway_operator.translate.proxies import choose_proxy, find_login
+from thruway_operator.translate.slips import slips_of
 from thruway_operator.translate.translated import Translated
 from thruway_operator.translate.upstream import Address, check_upstream, read_url
 from thruway_operator.translate.verdict import Refused
@@ -52,7 +53,6 @@ _CODES = {
     "ClientCertificateInvalid": "client_certificate_missing",
 }
 """The `code` of a branch that cannot be served, by the reason; else `credential_missing`."""
-_NO_PRESET = Preset("", "", "authorization", "Bearer ")
 
 
 def translate_route(route: PassthroughRoute, resources: Resources) -> Translated:
@@ -73,7 +73,7 @@ class _Translation:
         self._route = route
         self._spec = route.spec
         self._resources = resources
-        self._preset = PRESETS[route.spec.provider] if route.spec.provider else _NO_PRESET
+        self._preset = PRESETS[route.spec.provider] if route.spec.provider else NO_PRESET
         self._result = Translated(ir.Route(route.id, (), (), ()))
 
     def run(self) -> Translated:
@@ -101,6 +101,7 @@ class _Translation:
                 tuple(sorted(set(spec.allowed_origins))), local=self._resources.local_pages
             ),
         )
+        self._result.slips = [message for _, message in slips_of(self._route, self._resources)]
         return self._result
 
     @property

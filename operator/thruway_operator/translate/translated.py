@@ -22,3 +22,5 @@ class Translated:
     authorities: dict[str, str] = field(default_factory=dict)
     certificates: dict[str, ir.ClientCertificate] = field(default_factory=dict)
     failures: list[LookupFailed] = field(default_factory=list)
+    slips: list[str] = field(default_factory=list)
+    """Sentences about values that are sent as they are and cannot be meant so."""

@@ -40,6 +40,8 @@ class Verdict:
     generation: int
     accepted: Condition
     resolved_refs: Condition
+    slips: tuple[str, ...] = ()
+    """What is odd in the Secrets of a route that is served nevertheless."""
 
     @property
     def good(self) -> bool:
@@ -79,4 +81,7 @@ def verdict_of(route: PassthroughRoute, outcome: Translated | Refused) -> Verdic
     if outcome.failures:
         message = "; ".join(dict.fromkeys(failure.message for failure in outcome.failures))
         resolved = Condition("ResolvedRefs", False, outcome.failures[0].reason, message)
-    return Verdict(route.id, route.generation, _ACCEPTED, resolved)
+    elif outcome.slips:
+        message = f"{_RESOLVED.message[:-1]}, but {'; '.join(outcome.slips)}."
+        resolved = Condition("ResolvedRefs", True, "ResolvedRefs", message)
+    return Verdict(route.id, route.generation, _ACCEPTED, resolved, tuple(outcome.slips))

@@ -187,6 +187,52 @@ def test_legal_but_odd(text: str, said: str, file: Path) -> None:
     assert findings(file, text) == [said]
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (f"Bearer {KEY}", "begins with `Bearer `, which is sent twice; store what follows"),
+        (f"bearer  {KEY}", "begins with `Bearer `, which is sent twice; store what follows"),
+        (f'"{KEY}"', "is wrapped in quotes, which are sent with it; store the bare key"),
+        (f"'{KEY}'", "is wrapped in quotes, which are sent with it; store the bare key"),
+        (f"OPENAI_API_KEY={KEY}", "begins with the name of a variable and =; store what follows"),
+        (f"export MY_TOKEN={KEY}", "begins with the name of a variable and =; store what follows"),
+        (f"Authorization: Bearer {KEY}", "begins with the name of a header; store the bare key"),
+        (f"x-api-key: {KEY}", "begins with the name of a header; store the bare key"),
+    ],
+)
+def test_a_value_with_more_than_the_key(value: str, said: str, file: Path) -> None:
+    secret = SECRET.replace(KEY, json.dumps(value))
+    place = "13: warning: spec.credential.secretKeyRef: "
+    assert findings(file, secret + GOOD) == [f"{place}key KEY of Secret openai {said}"]
+    (found,) = findings(file, GOOD, KEY=value)
+    assert found.endswith(f"the environment variable KEY {said}")
+    assert KEY not in found
+
+
+def test_a_client_key_with_more_than_the_key(file: Path) -> None:
+    clients = {"kind": "Secret", "metadata": {"name": "c"}, "stringData": {"a": f'"{KEY}"'}}
+    text = spec("clientAuth: {type: APIKey, secretRef: {name: c}}") + f"---\n{json.dumps(clients)}"
+    (found,) = findings(file, text)
+    assert "entry a of Secret c is wrapped in quotes" in found
+    assert KEY not in found
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (f"Bearer {KEY}", "prefix: ''"),
+        ("QUJD_KEY=", ""),
+        ("S0VZ==", ""),
+        ("bearer-of-news", ""),
+        ('"', ""),
+    ],
+)
+def test_a_value_that_may_be_meant_so(value: str, options: str, file: Path) -> None:
+    text = SECRET.replace(KEY, json.dumps(value)) + GOOD
+    text = text.replace("secretKeyRef", f"{options}\n    secretKeyRef") if options else text
+    assert not [found for found in findings(file, text) if "begins" in found or "wrapped" in found]
+
+
 def test_the_environment_holds_what_no_secret_does(file: Path) -> None:
     assert findings(file, GOOD, KEY=KEY) == []
     (said,) = findings(file, GOOD, KEY=f" {KEY}")

@@ -19,6 +19,7 @@ from thruway_operator.translate.credentials import (
 )
 from thruway_operator.translate.presets import PRESETS
 from thruway_operator.translate.proxies import find_login
+from thruway_operator.translate.slips import slips_of
 from thruway_operator.translate.upstream import Address, read_url
 from thruway_operator.translate.verdict import Refused
 from thruway_operator.translate.versions import final_version, has_version
@@ -136,6 +137,7 @@ def oddities_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddit
     yield from _versions(route)
     yield from _hostnames(route)
     yield from _credentials(route, resources)
+    yield from slips_of(route, resources)
     yield from _clear_text(route)
     yield from _overrides(route)
     yield from _retries(route)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thruway_operator.envoy.fragments import assemble, render_fragments
-from thruway_operator.laptop.up.view import changes, complaints
+from thruway_operator.laptop.up.view import changes, complaints, slips
 from thruway_operator.translate import Translation, translate
 from thruway_operator.xds import XdsServer
 
@@ -113,7 +113,7 @@ def _wrong(reading: Reading | None, translation: Translation) -> dict[str, str]:
         stays = problem.file in reading.served if reading else False
         kept = "The last good state of this file stays" if stays else "Nothing of it is served yet"
         wrong[f"{problem.file}:{problem.line}:{problem.message}"] = f"{problem}. {kept}."
-    for name, text in complaints(translation.verdicts).items():
+    for name, text in (complaints(translation.verdicts) | slips(translation.verdicts)).items():
         where = ""
         if name in placed:
             document = placed[name].document

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from thruway_operator.api.route import Credential, PassthroughRoute
     from thruway_operator.translate import Resources, Translation, Verdict
 
-__all__ = ["changes", "complaints", "route_rows"]
+__all__ = ["changes", "complaints", "route_rows", "slips"]
 
 
 def route_rows(
@@ -66,6 +66,15 @@ def complaints(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
         name: "; ".join(condition.message for condition in verdict.complaints)
         for name, verdict in verdicts.items()
         if not verdict.good
+    }
+
+
+def slips(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+    """Return one sentence for each served route whose Secrets hold more than the key."""
+    return {
+        name: "; ".join(verdict.slips)
+        for name, verdict in verdicts.items()
+        if verdict.good and verdict.slips
     }
 
 
