@@ -38,6 +38,11 @@ _OPTIONS: Final = (
     click.option("--inject-operator", metavar="HOST:PORT", help="Where sidecars find xDS."),
     click.option("--inject-image", help="Thruway's image in sidecars."),
     click.option("--inject-envoy-image", help="Envoy's image in sidecars."),
+    click.option(
+        "--inject-pull-secret",
+        multiple=True,
+        help="Name of a Secret in the pods' namespaces with the login of the images' registry.",
+    ),
     click.option("--inject-pull-policy", default="IfNotPresent", type=_POLICIES),
     click.option("--inject-envoy-pull-policy", default="IfNotPresent", type=_POLICIES),
     click.option(
@@ -103,6 +108,7 @@ def injector(given: Mapping[str, Any]) -> Injector | None:
         log_level=given["inject_log_level"],
         envoy=envoy,
         extproc=extproc,
+        pull_secrets=tuple(dict.fromkeys(given["inject_pull_secret"])),
         drain=given["inject_drain"],
     )
     return Injector(settings, host, port, given["inject_webhook"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from thruway_operator.diagnose.findings import conventions
 from thruway_operator.diagnose.findings.creation import why_never_made
 from thruway_operator.diagnose.findings.facts import ABSENT, Answer, Inside
 from thruway_operator.diagnose.findings.metrics import read_metrics
+from thruway_operator.diagnose.findings.pulling import check_pull_secrets
 from thruway_operator.diagnose.findings.selectors import matches
 from thruway_operator.diagnose.findings.shapes import shapes
 from thruway_operator.diagnose.findings.walk import diagnose
@@ -27,6 +29,7 @@ from thruway_testing.product.doctor_faults import (
     answered,
     forbidden,
     metrics,
+    pulled_with,
     refused,
     status,
     with_pod,
@@ -242,6 +245,26 @@ def test_a_pod_that_calls_no_route_is_told_so_at_its_environment() -> None:
     (route,) = (step for step in found.steps if step.name == "route")
     assert route.message == "not checked: pod web calls none of namespace shop"
     assert found.steps[-1].name == "environment"
+
+
+def test_pull_secrets_that_are_not_the_installations_may_be_missing() -> None:
+    facts = d.healthy(**pulled_with("registry")())
+    others = replace(facts, operators=d.listed(d.operator_pod()))
+    assert diagnose(others).healthy
+
+
+@pytest.mark.parametrize("operators", [d.listed(), Answer(lack="forbidden", why="list pods")])
+def test_pull_secrets_that_may_not_be_seen_are_not_checked(operators: Answer) -> None:
+    facts = d.healthy(**pulled_with("registry")())
+    pod = facts.pods.items[0]
+    hidden = Answer(lack="forbidden", why="get secrets")
+    facts = replace(facts, operators=operators, pull_secrets={"registry": hidden})
+    (step,) = check_pull_secrets(facts, pod)
+    assert step.state == "unchecked"
+    assert "Secret registry" in step.message
+    assert "you lack the right to get secrets" in step.message
+    there = replace(facts, pull_secrets={"registry": Answer({})})
+    assert list(check_pull_secrets(there, pod)) == []
 
 
 def test_a_value_with_white_space_is_named() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from thruway_operator.resources.model import DefaultProxy
 from thruway_operator.resources.secret import SecretValue
-from thruway_operator.sources.files.proxies import environment_proxies, proxy_warnings
+from thruway_operator.sources.files.proxies import (
+    bypass_hint,
+    environment_proxies,
+    proxy_warnings,
+)
 from thruway_operator.sources.files.watch import SourceError
 
 
@@ -75,3 +81,45 @@ def test_no_proxy_is_a_list_and_what_means_nothing_is_told() -> None:
         "NO_PROXY contains 10.*, which is not a host name, address or network: it is ignored."
     )
     assert "<local>" in second
+
+
+LOCAL = ("127.0.0.1", "localhost")
+PROXY = "http://proxy.corp:3128"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"HTTP_PROXY": ""},
+        {"NO_PROXY": ".corp"},
+        {"HTTP_PROXY": PROXY, "NO_PROXY": "localhost, 127.0.0.1"},
+        {"https_proxy": PROXY, "no_proxy": "*"},
+        {"ALL_PROXY": PROXY, "NO_PROXY": "LOCALHOST 127.0.0.1", "no_proxy": "127.0.0.1,localhost"},
+    ],
+)
+def test_programs_that_call_directly_need_no_hint(environment: dict[str, str]) -> None:
+    assert bypass_hint(environment, LOCAL) == ""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HTTP_PROXY": PROXY},
+        {"http_proxy": PROXY, "NO_PROXY": ".corp"},
+        {"ALL_PROXY": PROXY, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": ".corp"},
+        {"HTTPS_PROXY": PROXY, "no_proxy": "localhost,*"},
+    ],
+)
+def test_the_hint_for_a_shell_with_a_proxy_works(environment: dict[str, str]) -> None:
+    hint = bypass_hint(environment, LOCAL)
+    script = f'{hint}\nprintf \'%s\\n\' "$NO_PROXY" "$no_proxy"'
+    shell = subprocess.run(
+        ["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    upper, lower = shell.stdout.splitlines()
+    assert upper == lower
+    assert set(LOCAL) <= set(upper.split(","))
+    own = environment.get("no_proxy") or environment.get("NO_PROXY", "")
+    assert set(own.split(",")) <= {*upper.split(","), ""}
+    assert bypass_hint({**environment, "NO_PROXY": upper, "no_proxy": lower}, LOCAL) == ""

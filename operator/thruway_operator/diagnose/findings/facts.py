@@ -93,6 +93,8 @@ class Facts:
     routes: Answer = NOT_ASKED
     secrets: Mapping[str, Answer] = field(default_factory=dict)
     """By name: of each key its shape, never its value: see `shapes`."""
+    pull_secrets: Mapping[str, Answer] = field(default_factory=dict)
+    """Secrets that pods with a sidecar name in imagePullSecrets, without their values."""
     config_maps: Mapping[str, Answer] = field(default_factory=dict)
     pods: Answer = NOT_ASKED
     mounts: Answer = NOT_ASKED

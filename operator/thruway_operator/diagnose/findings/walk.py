@@ -13,6 +13,7 @@ from thruway_operator.diagnose.findings.environment import check_environment
 from thruway_operator.diagnose.findings.injection import check_injection, check_sidecars
 from thruway_operator.diagnose.findings.inside import check_xds
 from thruway_operator.diagnose.findings.operator import check_operator
+from thruway_operator.diagnose.findings.pulling import check_pull_secrets
 from thruway_operator.diagnose.findings.routes import check_routes, check_secrets
 from thruway_operator.diagnose.findings.steps import Diagnosis
 from thruway_operator.diagnose.findings.upstreams import check_upstreams
@@ -40,7 +41,13 @@ _OF_ALL: Final = (
     check_secrets,
     check_sidecars,
 )
-_OF_EACH_POD: Final = (check_containers, check_xds, check_upstreams, check_environment)
+_OF_EACH_POD: Final = (
+    check_pull_secrets,
+    check_containers,
+    check_xds,
+    check_upstreams,
+    check_environment,
+)
 
 
 def diagnose(facts: Facts) -> Diagnosis:

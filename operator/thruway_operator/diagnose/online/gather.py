@@ -30,6 +30,7 @@ from thruway_operator.diagnose.findings.creation import (
 from thruway_operator.diagnose.findings.facts import NOT_ASKED, Answer, Facts, Inside, Object
 from thruway_operator.diagnose.findings.leases import AGAIN, LEASE, is_fresh
 from thruway_operator.diagnose.findings.operator import authority_name, serving_operators
+from thruway_operator.diagnose.findings.pulling import pull_secrets
 from thruway_operator.diagnose.findings.routes import key_refs
 from thruway_operator.diagnose.findings.shapes import shapes
 from thruway_operator.diagnose.findings.webhook import hooks_of, service_of
@@ -130,6 +131,8 @@ async def _second(ask: Asking, facts: Facts) -> Facts:
     hooks = [hook for item in facts.webhooks.items for hook in hooks_of(item)]
     services = {key for hook in hooks if (key := service_of(hook))}
     secrets = {name for route in facts.routes.items for name, _ in key_refs(route)}
+    pods = [pod for pod in examined(facts) if has_sidecar(pod)]
+    pulled = {name for pod in pods for name in pull_secrets(facts, pod)}
     leases = await _each({where: ask.one("leases", where, LEASE) for where in homes})
     return replace(
         facts,
@@ -140,6 +143,7 @@ async def _second(ask: Asking, facts: Facts) -> Facts:
         services=await _each({key: ask.one("services", *key) for key in services}),
         slices=await _each({key: ask.slices(*key) for key in services}),
         secrets=await _each({name: _secret(ask, name) for name in secrets}),
+        pull_secrets=await _each({name: _bare(ask, name) for name in pulled}),
     )
 
 
@@ -169,6 +173,12 @@ async def _later(ask: Asking, facts: Facts, leases: dict[str, Answer]) -> dict[s
 async def _secret(ask: Asking, name: str) -> Answer:
     found = await ask.here("get", "secrets", name)
     return replace(found, value=shapes(secret_values(found.value))) if found.there else found
+
+
+async def _bare(ask: Asking, name: str) -> Answer:
+    """Ask for a Secret without keeping anything of it."""
+    found = await ask.here("get", "secrets", name)
+    return replace(found, value={}) if found.there else found
 
 
 async def _inside(ask: Asking, facts: Facts) -> dict[str, Inside]:

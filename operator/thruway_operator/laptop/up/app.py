@@ -46,7 +46,7 @@ from thruway_operator.sources.files.environment import (
     secret_environment,
 )
 from thruway_operator.sources.files.origins import allowed_origins
-from thruway_operator.sources.files.proxies import environment_proxies, proxy_warnings
+from thruway_operator.sources.files.proxies import bypass_hint, environment_proxies, proxy_warnings
 from thruway_operator.sources.files.setting import Setting
 from thruway_operator.sources.files.watch import FileSource, PathError, Reading, SourceError
 from thruway_operator.text.colors import wants_color
@@ -252,6 +252,10 @@ class _Up:
         shown_for = examples(base, setting, resources, translation, demonstration)
         write = sys.stderr.write
         write(startup_table(rows, color=wants_color(sys.stderr)) + "\n\n")
+        local = ("127.0.0.1", "localhost") if loopback else (shown,)
+        hint = bypass_hint(self._environment, local)
+        if shown_for and hint:
+            write(f"{hint}\n\n")
         if shown_for:
             write(f"{shown_for.curl}\n\n{shown_for.python}\n\n")
         if demonstration:

@@ -172,9 +172,18 @@ def _injected(
         "initContainers": [*before, *ours, *after],
         "containers": mains,
         "volumes": [*pod.volumes, *volumes()],
+        **_pull_secrets(pod, settings),
     }
     whole = {**pod.manifest, "metadata": metadata, "spec": spec}
     return Injected(whole, tuple(dict.fromkeys(warnings)))
+
+
+def _pull_secrets(pod: Pod, settings: Settings) -> dict[str, Any]:
+    # A ServiceAccount's are in the pod already: that admission plugin runs before webhooks.
+    given = list(pod.spec.get("imagePullSecrets") or ())
+    names = [item.get("name") for item in given]
+    more = [{"name": name} for name in settings.pull_secrets if name not in names]
+    return {"imagePullSecrets": [*given, *more]} if more else {}
 
 
 def _around(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

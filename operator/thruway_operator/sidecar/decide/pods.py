@@ -87,6 +87,7 @@ def read_pod(manifest: object, *, injected: bool) -> Pod:
     if not containers:
         raise InjectorError("spec.containers is empty: a pod has at least one container")
     inits, volumes = _mappings(spec, "initContainers"), _mappings(spec, "volumes")
+    _mappings(spec, "imagePullSecrets")
     if injected:
         inits = [item for item in inits if item.get("name") not in OUR_CONTAINERS]
         volumes = [item for item in volumes if item.get("name") not in OUR_VOLUMES]

@@ -90,6 +90,8 @@ class Settings:
     log_level: str = "warning"
     envoy: Resources = ENVOY_RESOURCES
     extproc: Resources = EXTPROC_RESOURCES
+    pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets in the pod's namespace, with the logins of the images' registries."""
     drain: int = 30
     """Seconds for which a pod that ends waits for its streams, at most."""
 

@@ -13,9 +13,9 @@ from thruway_operator.translate.proxies import is_direct_entry, read_proxy_url
 from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["environment_proxies", "proxy_warnings"]
+__all__ = ["bypass_hint", "environment_proxies", "proxy_warnings"]
 
 _LONGEST = 1024  # characters
 
@@ -41,6 +41,30 @@ def proxy_warnings(environment: Mapping[str, str]) -> list[str]:
         for entry in _entries(environment)
         if not is_direct_entry(entry)
     ]
+
+
+def bypass_hint(environment: Mapping[str, str], hosts: Sequence[str]) -> str:
+    """Return shell lines with which programs call these hosts directly; "" if they do so already.
+
+    A program reads NO_PROXY in one case or the other, so each that is set has to hold them.
+    """
+    names = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    proxies = [name for name in environment if name.upper() in names and environment[name].strip()]
+    if not proxies:
+        return ""
+    values = [environment[name] for name in ("NO_PROXY", "no_proxy") if name in environment]
+    if values and all(_holds(value, hosts) for value in values):
+        return ""
+    value = f'"{",".join(hosts)},${{no_proxy:-$NO_PROXY}}"'
+    return (
+        f"# {sorted(proxies)[0]} is set, and NO_PROXY does not except {' and '.join(hosts)}. "
+        f"Run this first:\nexport NO_PROXY={value} no_proxy={value}"
+    )
+
+
+def _holds(value: str, hosts: Sequence[str]) -> bool:
+    entries = re.split(r"[\s,]+", value.strip().lower())
+    return entries == ["*"] or all(host in entries for host in hosts)
 
 
 def _value(environment: Mapping[str, str], name: str) -> tuple[str, str]:

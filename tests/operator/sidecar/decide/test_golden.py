@@ -7,6 +7,7 @@ API server and the real webhook.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -50,3 +51,25 @@ def test_what_is_said_fits_a_warning(name: str) -> None:
     found = read_injection(name).outcome()
     for text in getattr(found, "warnings", ()):
         assert len(text) <= 256
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, ["registry", "mirror"]),
+        (["own"], ["own", "registry", "mirror"]),
+        (["registry"], ["registry", "mirror"]),
+        (["mirror", "registry"], ["mirror", "registry"]),
+    ],
+)
+def test_the_installations_pull_secrets_are_added(
+    given: list[str] | None, expected: list[str]
+) -> None:
+    case = read_injection("minimal")
+    settings = replace(SETTINGS, pull_secrets=("registry", "mirror"))
+    own = {} if given is None else {"imagePullSecrets": [{"name": name} for name in given]}
+    pod = {**case.pod, "spec": {**case.pod["spec"], **own}}
+    first = inject(pod, case.namespace, settings, case.routes)
+    assert isinstance(first, Injected)
+    assert [item["name"] for item in first.pod["spec"]["imagePullSecrets"]] == expected
+    assert inject(first.pod, case.namespace, settings, case.routes) == first

@@ -20,6 +20,7 @@ __all__ = [
     "answered",
     "forbidden",
     "metrics",
+    "pulled_with",
     "refused",
     "status",
     "with_pod",
@@ -115,6 +116,17 @@ def answered(*codes: str) -> Callable[[], dict[str, Any]]:
         f'envoy_cluster_upstream_rq{{envoy_response_code="{code}",{cluster}}} 2' for code in codes
     ]
     return metrics(*lines)
+
+
+def pulled_with(name: str) -> Callable[[], dict[str, Any]]:
+    """The injector has added a Secret that the namespace lacks."""
+    operator = d.operator_pod(d.OPERATORS, "thruway-operator-0", f"--inject-pull-secret={name}")
+
+    def changed() -> dict[str, Any]:
+        made = with_pod(lambda pod: pod["spec"].update(imagePullSecrets=[{"name": name}]))()
+        return {**made, "operators": d.listed(operator), "pull_secrets": {name: ABSENT}}
+
+    return changed
 
 
 def keyless() -> d.Object:
@@ -637,6 +649,13 @@ FAULTS = [
         "sidecar",
         "pod web has no sidecar, though its labels ask",
         "kubectl -n shop rollout restart deployment/web",
+    ),
+    Fault(
+        "pull-secret-missing",
+        pulled_with("registry"),
+        "containers",
+        "Secret registry, which imagePullSecrets of pod web names, is not in namespace shop",
+        "kubectl -n shop create secret docker-registry registry",
     ),
     Fault(
         "half-a-sidecar",
