@@ -314,3 +314,13 @@ def test_two_can_run_side_by_side() -> None:
         for up in (first, second):
             url = f"{up.url}/openai_passthrough/v1/models"
             assert httpx.get(url, trust_env=False).status_code == 200
+
+
+def test_what_would_fail_in_the_shell_is_said_at_the_start() -> None:
+    """A proxy that would take the calls, and a key with more in it than the key."""
+    key = "sk-canary-0123456789"
+    environment = {"OPENAI_API_KEY": f'"{key}"', "HTTP_PROXY": "http://127.0.0.1:9"}
+    with thruway_up(environment=environment) as up:
+        up.wait_for(r"export NO_PROXY=\"127\.0\.0\.1,localhost,")
+        up.wait_for(r"the environment variable OPENAI_API_KEY is wrapped in quotes")
+        assert key not in up.text
