@@ -57,7 +57,7 @@ def bypass_hint(environment: Mapping[str, str], hosts: Sequence[str]) -> str:
         return ""
     value = f'"{",".join(hosts)},${{no_proxy:-$NO_PROXY}}"'
     return (
-        f"# {sorted(proxies)[0]} is set, and NO_PROXY does not except {' and '.join(hosts)}. "
+        f"# {min(proxies)} is set, and NO_PROXY does not except {' and '.join(hosts)}. "
         f"Run this first:\nexport NO_PROXY={value} no_proxy={value}"
     )
 
