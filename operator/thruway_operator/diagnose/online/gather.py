@@ -14,6 +14,7 @@ from thruway_operator.diagnose.findings.conventions import (
     AUTHORITY,
     EXTPROC,
     HEALTH_PORT,
+    HEALTH_PORT_NAME,
     OPERATOR,
     containers,
     examined,
@@ -198,10 +199,9 @@ async def _inside(ask: Asking, facts: Facts) -> dict[str, Inside]:
 
 def _health_port(pod: Object) -> int:
     extproc = next((item for item in containers(pod) if item["name"] == EXTPROC), {})
-    ports = [
-        item["containerPort"] for item in extproc.get("ports") or () if item.get("name") == "health"
-    ]
-    return int(ports[0]) if ports else HEALTH_PORT
+    ports = extproc.get("ports") or ()
+    found = [item["containerPort"] for item in ports if item.get("name") == HEALTH_PORT_NAME]
+    return int(found[0]) if found else HEALTH_PORT
 
 
 def _problems(status: int, body: str) -> Answer:

@@ -29,6 +29,7 @@ from thruway_operator.sidecar.decide.names import (
     ENVOY,
     EXTPROC,
     HEALTH_PORT,
+    HEALTH_PORT_NAME,
     RUN_VOLUME,
     TOKEN_VOLUME,
 )
@@ -108,7 +109,7 @@ def _extproc(options: Options, settings: Settings, user: int) -> _Manifest:
         "restartPolicy": "Always",
         "command": ["thruway-pod", "serve"],
         "args": [f"--health-listen=:{HEALTH_PORT}", f"--log-level={level}"],
-        "ports": [{"name": "thruway-health", "containerPort": HEALTH_PORT, "protocol": "TCP"}],
+        "ports": [{"name": HEALTH_PORT_NAME, "containerPort": HEALTH_PORT, "protocol": "TCP"}],
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "resources": options.extproc.manifest(),
         "securityContext": _security(user),

@@ -11,6 +11,7 @@ __all__ = [
     "ENVOY",
     "EXTPROC",
     "HEALTH_PORT",
+    "HEALTH_PORT_NAME",
     "INJECTED",
     "LABEL",
     "MESH",
@@ -44,6 +45,7 @@ CA_CONFIG_MAP: Final = "thruway-ca"
 
 HEALTH_PORT: Final = 4001
 """Kubelet and Prometheus reach it at the pod's address."""
+HEALTH_PORT_NAME: Final = "thruway-health"
 
 MESH: Final = (
     "istio-init",

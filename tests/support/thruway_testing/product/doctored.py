@@ -12,6 +12,14 @@ from typing import Any
 from thruway_operator.api.crd import GROUP, VERSION, crd
 from thruway_operator.controller.certificates.issuing import make_authority
 from thruway_operator.diagnose.findings.facts import Answer, Facts, Inside
+from thruway_operator.sidecar.decide import (
+    Images,
+    Injected,
+    Namespace,
+    RouteFacts,
+    Settings,
+    inject,
+)
 
 __all__ = [
     "CA",
@@ -118,40 +126,26 @@ def running(name: str) -> Object:
 
 def sidecar_pod(namespace: str = NAMESPACE, name: str = "web", path: str = "/openai") -> Object:
     """Return an application's pod as the injector leaves it, and as kubelet runs it."""
-    mounts = [{"name": "thruway-run", "mountPath": "/run/thruway"}]
-    token = {"name": "thruway-token", "mountPath": "/run/secrets/thruway"}
-    audience = {"audience": "thruway-xds", "expirationSeconds": 3600, "path": "token"}
-    url = {"name": "OPENAI_BASE_URL", "value": f"http://127.0.0.1:4000{path}/v1"}
-    health = [{"name": "health", "containerPort": 4001}]
-    always = {"restartPolicy": "Always"}
+    own = {
+        "metadata": meta(namespace, name, creationTimestamp=CREATED),
+        "spec": {"containers": [{"name": "app", "image": IMAGE}]},
+    }
+    route = RouteFacts("openai", path, "/v1", "openai", "")
+    settings = Settings(
+        version="0.1",
+        namespace=OPERATORS,
+        operator=f"thruway-operator.{OPERATORS}.svc:18000",
+        images=Images(IMAGE, IMAGE),
+    )
+    found = inject(own, Namespace(namespace), settings, [route], asked=True)
+    assert isinstance(found, Injected)
     status = ready("app")
-    bootstrap = {**running("thruway-bootstrap")}
+    bootstrap = running("thruway-bootstrap")
     bootstrap["state"] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
     status["initContainerStatuses"] = [
         bootstrap, running("thruway-extproc"), running("thruway-envoy"),
     ]  # fmt: skip
-    return {
-        "metadata": meta(
-            namespace, name, creationTimestamp=CREATED, annotations={"thruway.dev/injected": "0.1"}
-        ),
-        "spec": {
-            "containers": [{"name": "app", "image": IMAGE, "env": [url]}],
-            "initContainers": [
-                {"name": "thruway-bootstrap", "image": IMAGE, "volumeMounts": mounts},
-                {"name": "thruway-extproc", "image": IMAGE, "volumeMounts": mounts, **always,
-                 "ports": health},
-                {"name": "thruway-envoy", "image": IMAGE, "volumeMounts": [*mounts, token],
-                 **always},
-            ],
-            "volumes": [
-                {"name": "thruway-run", "emptyDir": {"medium": "Memory"}},
-                {"name": "thruway-token",
-                 "projected": {"sources": [{"serviceAccountToken": audience}]}},
-                {"name": "thruway-ca", "configMap": {"name": "thruway-ca"}},
-            ],
-        },
-        "status": status,
-    }  # fmt: skip
+    return {**found.pod, "status": status}
 
 
 def webhook(
