@@ -23,6 +23,7 @@ __all__ = [
     "check_header_written",
     "check_names_a_key",
     "check_origin",
+    "check_response_header_removed",
     "check_unique",
     "looks_like_a_key",
 ]

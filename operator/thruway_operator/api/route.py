@@ -54,6 +54,7 @@ __all__ = [
     "QueryRules",
     "RequestHeaderRules",
     "RequestRules",
+    "ResponseHeaderRules",
     "ResponseRules",
     "Retries",
     "SecretHeader",

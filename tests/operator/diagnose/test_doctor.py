@@ -238,9 +238,8 @@ def test_a_pod_whose_base_url_cannot_be_seen_is_asked_about_with_all_routes() ->
 
 
 def test_a_pod_that_calls_no_route_is_told_so_at_its_environment() -> None:
-    pod = with_pod(
-        lambda pod: pod["spec"]["containers"][0]["env"][0].update(value="http://127.0.0.1:4000/x")
-    )()
+    elsewhere = [{"name": "OPENAI_BASE_URL", "value": "http://127.0.0.1:4000/x"}]
+    pod = with_pod(lambda pod: pod["spec"]["containers"][0].update(env=elsewhere))()
     found = diagnose(d.healthy(pod="web", routes=d.listed(d.route_object(), OTHER), **pod))
     (route,) = (step for step in found.steps if step.name == "route")
     assert route.message == "not checked: pod web calls none of namespace shop"
