@@ -130,7 +130,7 @@ def test_status_while_no_operator_runs(own_control_plane: ControlPlane) -> None:
     sentence, empty, title, row = killed.output.splitlines()
     assert sentence == (
         f"No operator is running (Lease thruway-operator in namespace {installation.namespace} was "
-        f"last renewed at {then:%Y-%m-%d %H:%M:%S} UTC): this is what it last said."
+        f"last renewed at {then:%Y-%m-%d %H:%M:%S} UTC): this is its last report."
     )
     assert empty == ""
     assert title.startswith("NAMESPACE")
@@ -145,7 +145,7 @@ def test_status_of_a_namespace_that_is_not_there(control_plane: ControlPlane) ->
     result = run(control_plane, "status", "-n", "nope")
 
     assert result.exit_code == 2
-    assert "there is no namespace nope: name one by -n" in result.output
+    assert "there is no namespace nope: name one with -n" in result.output
 
 
 def test_status_of_a_route_that_no_operator_has_seen(
@@ -216,7 +216,7 @@ def test_check_says_what_the_api_server_alone_refuses(
     result = run(control_plane, "check", "--cluster", "-f", file)
 
     assert result.exit_code == 1
-    assert "error: spec: is refused by the API server: " in result.output
+    assert "error: spec: is rejected by the API server: " in result.output
     assert "1 error" in result.output
 
 
@@ -231,7 +231,7 @@ def test_check_puts_routes_without_a_namespace_where_it_is_told(
     assert run(control_plane, *command, "-n", namespace).exit_code == 0
     elsewhere = run(control_plane, *command, "-n", "nope")
     assert elsewhere.exit_code == 1
-    assert "error: metadata.namespace: namespace nope is not there: create it" in elsewhere.output
+    assert "error: metadata.namespace: namespace nope does not exist: create it" in elsewhere.output
     for wrong in ("../x", "Shop", ""):
         assert run(control_plane, *command, "-n", wrong).exit_code == 2
     alone = thruway("check", "-f", str(file), "-n", namespace)

@@ -63,7 +63,7 @@ def fault_in(result: Result) -> str:
     """Return the line of the fault: the only one."""
     assert result.exit_code == 1, result.output
     *steps, summary = result.output.splitlines()
-    assert summary.startswith("This is the first thing that is wrong")
+    assert summary.startswith("This is the first problem")
     assert [line for line in steps[:-1] if line.startswith("FAIL")] == []
     assert steps[-1].startswith("FAIL  ")
     return steps[-1]
@@ -73,7 +73,7 @@ def test_all_is_well(town: Town) -> None:
     for arguments in ((), ("web",)):
         lines = well(town, *arguments)
         assert [line for line in lines[:-1] if not line.startswith("ok ")] == [
-            line for line in lines if "no call has gone through pod web yet" in line
+            line for line in lines if "no call has passed through pod web yet" in line
         ]
         assert [line.split()[1] for line in lines[:-1]] == [
             "api", "crd", "operator", "injection", "webhook", "creation", "certificate",
@@ -295,19 +295,19 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
 NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
 
 FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
-    "label": (misspelt, (), "injection", "is yes, which means nothing: kubectl label"),
+    "label": (misspelt, (), "injection", "is yes, which is not known: kubectl label"),
     "opted out": (
         lambda town: planted_pod(town, opted_out), ("planted",), "injection",
         "pod planted has the label thruway.dev/inject=false, so it gets no sidecar: take the label",
     ),
     "hostNetwork": (
         lambda town: planted_pod(town, on_the_host), ("planted",), "injection",
-        "pod planted has hostNetwork, and so gets no sidecar: take hostNetwork away",
+        "pod planted uses hostNetwork, so it gets no sidecar: remove hostNetwork",
     ),
     "operator not ready": (
         operator_down, (), "operator", "is ready; labelled: the image registry.invalid/thruway:1",
     ),
-    "operator killed": (operator_killed, (), "operator", "is not renewed, so nobody writes status"),
+    "operator killed": (operator_killed, (), "operator", "is not renewed, so no status is written"),
     "no webhook": (no_webhook, (), "webhook", "there is no MutatingWebhookConfiguration of the"),
     "caBundle empty": (
         lambda town: webhook(town, ca=""), (), "webhook", "is empty, so the API server does not",
@@ -315,13 +315,13 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     "caBundle wrong": (
         lambda town: webhook(town, ca=d.CA), (), "webhook", "is not the CA that the operator signs",
     ),
-    "no Service": (no_service, (), "webhook", "is not there, which MutatingWebhookConfiguration"),
-    "no endpoint": (no_endpoint, (), "webhook", "has no ready endpoint, so nobody answers"),
+    "no Service": (no_service, (), "webhook", "does not exist, which MutatingWebhookConfiguration"),
+    "no endpoint": (no_endpoint, (), "webhook", "has no ready endpoint, so the injector"),
     "pods refused": (
         refused, (), "creation", "ReplicaSet hog-7f cannot create its pods: Pod",
     ),
     "no CA": (
-        lambda town: authority(town, None), (), "certificate", "is not there, so no sidecar can",
+        lambda town: authority(town, None), (), "certificate", "does not exist, so no sidecar can",
     ),
     "wrong CA": (
         lambda town: authority(town, d.CA), (), "certificate", "is not the CA that the operator",
@@ -336,7 +336,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     ),
     "no token": (
         lambda town: planted_pod(town, without_token), (), "containers",
-        "volume thruway-token of pod planted is not there: see who else changes pods",
+        "volume thruway-token of pod planted does not exist: check which other webhooks",
     ),
     "image": (
         lambda town: container(town, "thruway-envoy", state=NO_IMAGE), (), "containers",
@@ -345,7 +345,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     "memory": (
         lambda town: container(
             town, "thruway-envoy", state=BACK_OFF, lastState=OOM, restartCount=4
-        ), (), "containers", "was killed for its memory (OOMKilled, 4 restarts): raise its limit",
+        ), (), "containers", "exceeded its memory limit (OOMKilled, 4 restarts): raise its limit",
     ),
     "mount": (mount, (), "containers", "pod web waits for a volume: MountVolume.SetUp failed"),
     "DNS": (
@@ -355,7 +355,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     ),
     "environment": (
         lambda town: planted_pod(town, past_the_sidecar), ("planted",), "environment",
-        "leads to api.openai.com, past the sidecar: take it out of the pod's template",
+        "points to api.openai.com, not to the sidecar: remove it from the pod's template",
     ),
 }  # fmt: skip
 
@@ -409,7 +409,9 @@ def test_a_pod_that_the_injector_did_not_see(town: Town) -> None:
     with webhook(town, failurePolicy="Ignore"), planted_pod(town, bare):
         result = doctor(town)
 
-    assert "the injector did not answer when it was made, and failurePolicy is" in fault_in(result)
+    assert "the injector did not respond when it was created, and failurePolicy is" in fault_in(
+        result
+    )
 
 
 def test_a_route_that_the_pod_does_not_call_is_no_fault_of_it(town: Town) -> None:
@@ -417,7 +419,7 @@ def test_a_route_that_the_pod_does_not_call_is_no_fault_of_it(town: Town) -> Non
         lines = well(town, "web")
         assert "(Conflicted)" in fault_in(doctor(town))
     (line,) = (line for line in lines if line.split()[1] == "route")
-    assert line.endswith("; not well, but not called by pod web: other")
+    assert line.endswith("; faulty, but not called by pod web: other")
 
 
 def test_a_pod_that_was_never_made(town: Town) -> None:
@@ -433,7 +435,7 @@ def test_a_pod_that_was_never_made(town: Town) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"token": "none"}, "is not connected to the operator: the stream ends again and again"),
+        ({"token": "none"}, "is not connected to the operator: the stream keeps ending"),
         ({"server_name": "other"}, "is not connected to the operator: it does not trust the"),
     ],
 )
@@ -474,9 +476,9 @@ def test_calls_that_went_through_and_calls_that_did_not(
     [
         (
             {"credential": CREDENTIAL},
-            "it refuses key OPENAI_API_KEY of Secret openai (route other): put the right key into",
+            "it rejects key OPENAI_API_KEY of Secret openai (route other): put the right key into",
         ),
-        ({}, "it refuses the client's own key (route other has no credential): give the client"),
+        ({}, "it rejects the client's own key (route other has no credential): give the client"),
     ],
     ids=["Secret", "client"],
 )
@@ -490,7 +492,7 @@ def test_an_upstream_that_refuses_the_key(town: Town, spec: dict[str, Any], sent
             result = doctor(town)
         assert answer.status_code == 401
         line = fault_in(result)
-        assert f"Envoy of pod web reaches {address}, which answers every call with 401: " in line
+        assert f"Envoy of pod web reaches {address}, which rejects every call with 401: " in line
         assert sentence in line
         assert CANARY_KEY not in line
         wait_until(lambda: doctor(town).exit_code == 0, "Envoy has forgotten that upstream")
@@ -540,7 +542,9 @@ def test_rights(town: Town) -> None:
     user = f"user-{town.namespace}"
     config = town.plane.kubeconfig(user)
     nothing = doctor(town, kubeconfig=config)
-    assert f"you lack the right to get namespace {town.namespace}: ask for the" in fault_in(nothing)
+    assert f"you lack permission to get namespace {town.namespace}: ask for the" in fault_in(
+        nothing
+    )
 
     rules = [
         {"apiGroups": [""], "resources": ["namespaces", "pods", "configmaps", "events"],
@@ -562,11 +566,11 @@ def test_rights(town: Town) -> None:
     assert "you may not" in first
     blind = {line.split()[1]: line for line in lines if line.startswith("-  ")}
     assert set(blind) == {"operator", "webhook", "secret", "xds", "upstream"}
-    assert "you lack the right to list pods in the whole cluster" in blind["operator"]
+    assert "you lack permission to list pods in the whole cluster" in blind["operator"]
     assert "to list mutatingwebhookconfigurations in the whole cluster" in blind["webhook"]
     assert f"to get secrets in namespace {town.namespace}" in blind["secret"]
     assert f"to get pods/proxy in namespace {town.namespace}" in blind["xds"]
-    assert summary.startswith("All is well as far as could be seen; not checked: 5")
+    assert summary.startswith("No problems found, but some steps were not checked: 5")
 
 
 def test_a_cluster_without_the_crd(own_control_plane: ControlPlane) -> None:

@@ -242,7 +242,7 @@ def test_the_proxy_refuses_the_upstream_or_wants_a_login(bundle: str, front: Tls
         up_with(bundle, HTTPS_PROXY=proxy.url) as up,
     ):
         assert code_of(get(up)) == (502, "forward_proxy_failed")
-        up.wait_for(rf"{proxy.port} answered 407 to CONNECT {HOST}:443: it wants another login")
+        up.wait_for(rf"{proxy.port} returned 407 to CONNECT {HOST}:443: it requires a valid login")
         proxy.login = None
         for proxy.refuse in (403, 502):
             answer = get(up)

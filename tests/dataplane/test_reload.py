@@ -74,7 +74,7 @@ def test_a_broken_file_keeps_its_last_good_state_and_says_so(
 ) -> None:
     good = (folder / "a.yaml").read_text()
     (folder / "a.yaml").write_text("kind: PassthroughRoute\n  spec: [")
-    up.wait_for(r"a\.yaml:2: is not valid YAML.* The last good state of this file stays\.")
+    up.wait_for(r"a\.yaml:2: is not valid YAML.* Its last good state is still served\.")
     write(folder / "c.yaml", route("c", "/c", openai_upstream.url, credential=CREDENTIAL))
     wait_until(lambda: status(up, "/c/models") == 200, "the other file's route")
     assert status(up, "/a/models") == 200
@@ -85,7 +85,7 @@ def test_a_broken_file_keeps_its_last_good_state_and_says_so(
     assert status(up, "/a/models") == 200
     assert not re.search(r"Reloaded\.", up.text)  # which nothing was
     (folder / "a.yaml").write_text(good)
-    up.wait_for("Reloaded: nothing is wrong any more")
+    up.wait_for("Reloaded: all problems are fixed")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_mistake_that_only_translation_sees_takes_no_route_down(
     up.wait_for(rf"error: \S+a\.yaml:\d+: route default/a: .*{said}.* The last good state of this")
     assert status(up, "/a/models") == 200
     write(folder / "a.yaml", route("a", "/a", openai_upstream.url, credential=CREDENTIAL))
-    up.wait_for(r"Reloaded: nothing is wrong any more\.")
+    up.wait_for(r"Reloaded: all problems are fixed\.")
     assert "removed" not in up.text
 
 

@@ -1,7 +1,6 @@
 """The command `thruway`: arguments in, messages and exit codes out.
 
-Exit codes: 0 for success and for Ctrl-C, 1 when it cannot do what it was asked, 2 for arguments
-that it does not understand.
+Exit codes: 0 for success and for Ctrl-C, 1 if the command fails, 2 for unusable arguments.
 Contract: "layers of the operator".
 """
 

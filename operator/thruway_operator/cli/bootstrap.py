@@ -1,4 +1,4 @@
-"""`thruway bootstrap`: what Envoy reads when its pod starts, written by the pod's own image."""
+"""`thruway bootstrap`: writes Envoy's bootstrap when its pod starts, from the pod's own image."""
 
 from __future__ import annotations
 
@@ -18,22 +18,28 @@ __all__ = ["bootstrap"]
 
 
 @click.command(hidden=True)
-@click.option("--folder", default="/run/thruway", show_default=True, help="Where to write.")
+@click.option("--folder", default="/run/thruway", show_default=True, help="Folder to write to.")
 @click.option("--pod", envvar="POD_NAME", required=True, help="The pod's name.")
 @click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="The pod's namespace.")
-@click.option("--operator", required=True, metavar="HOST:PORT", help="Where xDS is served.")
+@click.option(
+    "--operator", required=True, metavar="HOST:PORT", help="Address of the operator's xDS."
+)
 @click.option("--operator-name", default="thruway-operator", help="The name in its certificate.")
-@click.option("--token", required=True, help="The pod's token of audience thruway-xds.")
+@click.option("--token", required=True, help="The pod's token with audience thruway-xds.")
 @click.option("--authorities", required=True, help="CA of the operator's certificate (PEM).")
-@click.option("--listen", "listens", multiple=True, metavar="ADDRESS:PORT", help="For clients.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes of extproc.")
+@click.option(
+    "--listen", "listens", multiple=True, metavar="ADDRESS:PORT", help="Address for clients."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, help="Number of extproc processes."
+)
 @click.option("--tls-certificate", help="Certificate chain of the listener (PEM).")
-@click.option("--tls-key", help="Its key (PEM).")
+@click.option("--tls-key", help="The certificate's key (PEM).")
 @click.option(
     "--connection-age",
     type=click.IntRange(0, 86_400),
     default=0,
-    help="Seconds after which connections end with an answer; 0: never.",
+    help="Seconds after which connections close, after a response; 0: never.",
 )
 @click.option(
     "--patience",
@@ -42,7 +48,7 @@ __all__ = ["bootstrap"]
     help="Seconds without configuration after which connections are accepted; 0: never.",
 )
 def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
-    """Write Envoy's bootstrap into a folder. For the chart's use."""
+    """Write Envoy's bootstrap into a folder. Used by the chart."""
     from thruway_operator.envoy.bootstrap import render_bootstrap
     from thruway_operator.envoy.reception import certificate_files
     from thruway_operator.envoy.service import secret_files
@@ -61,15 +67,15 @@ def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
     except OSError as error:
         click.echo(
             f"thruway bootstrap: cannot write into {folder} ({error.strerror}): mount a folder "
-            "there that this user may write to",
+            "there that is writable for this user",
             err=True,
         )
         sys.exit(1)
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write what this user alone may read: Envoy runs as the same."""
-    path.unlink(missing_ok=True)  # a mode is given to new files only
+    """Write a file that only this user, as whom Envoy runs, may read."""
+    path.unlink(missing_ok=True)  # the mode applies only to new files
     path.touch(0o600)
     path.write_bytes(data)
 

@@ -37,10 +37,10 @@ __all__ = ["check"]
 @click.option(
     "--cluster",
     is_flag=True,
-    help="Also ask the cluster what would happen if the routes were applied; nothing is written.",
+    help="Also check against the cluster as if the routes were applied; nothing is written.",
 )
 @namespace_option(
-    "With --cluster: where a route without a namespace would go.  [default: the kubeconfig's]"
+    "With --cluster: the namespace of routes that name none.  [default: the kubeconfig's]"
 )
 @cluster_options
 def check(  # noqa: PLR0917 - click passes them by name
@@ -52,16 +52,16 @@ def check(  # noqa: PLR0917 - click passes them by name
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
-    """Say what is wrong with routes, and what is odd.
+    """Report errors and warnings in routes.
 
-    As strict as `thruway up`, Envoy's own validation included: one line for each finding, with
-    file, line, field and remedy.
+    The check is as strict as `thruway up` and includes Envoy's own validation. It prints one line
+    for each finding, with file, line, field and remedy.
 
-    With --cluster: as strict as the cluster that kubectl would use, its API server and the operator
-    included: conflicts with routes that are there, missing Secrets, missing rights.
+    With --cluster, it is as strict as the cluster that kubectl would use. It includes the API
+    server's validation, conflicts with existing routes, missing Secrets and missing permissions.
 
     \b
-    Exit code 0: nothing is wrong, though something may be odd.
+    Exit code 0: there are no errors, but there may be warnings.
     Exit code 1: there are errors.
     Exit code 2: the arguments, the files or the cluster cannot be used.
     """
@@ -69,9 +69,9 @@ def check(  # noqa: PLR0917 - click passes them by name
     from thruway_operator.text.colors import wants_color
 
     if cluster and not files:
-        raise Unusable("--cluster needs -f: name the files that would be applied")
+        raise Unusable("--cluster needs -f: name the files to check")
     if namespace is not None and not cluster:
-        raise Unusable("-n needs --cluster: without it no namespace is asked")
+        raise Unusable("-n needs --cluster: without a cluster there are no namespaces")
     check_name("-n", namespace)
     given = loaded(files, port)
     in_cluster = None

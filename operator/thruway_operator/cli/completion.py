@@ -14,7 +14,7 @@ __all__ = ["completion"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes commands and options in a shell.
+    """Print a shell's completion script for commands and options.
 
     \b
     bash: eval "$(thruway completion bash)"   in ~/.bashrc

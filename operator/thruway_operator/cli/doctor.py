@@ -21,7 +21,7 @@ __all__ = ["doctor"]
 
 @click.command()
 @click.argument("pod", required=False)
-@namespace_option("The namespace to look at.  [default: the kubeconfig's]")
+@namespace_option("The namespace to check.  [default: the kubeconfig's]")
 @output_option("the steps are")
 @cluster_options
 def doctor(
@@ -31,17 +31,17 @@ def doctor(
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
-    """Find the first thing that is wrong between an application's pod and its upstream.
+    """Find the first problem between an application's pod and its upstream.
 
-    Walks the chain: API server, CRD, operator, labels, webhook, creation of pods, certificate,
-    routes, Secrets, sidecar, containers, xDS, upstream, environment. With POD for that pod,
-    otherwise for the namespace and every pod in it that has a sidecar. One line for each step; it
-    stops at the first fault, and says what to do. Nothing is written, and no value of a Secret is
-    shown.
+    It checks, in this order: API server, CRD, operator, labels, webhook, creation of pods,
+    certificate, routes, Secrets, sidecar, containers, xDS, upstream, environment. With POD, it
+    checks that pod, otherwise the namespace and every pod in it that has a sidecar. It prints one
+    line for each step, stops at the first problem, and reports what to do. It writes nothing, and
+    shows no value of a Secret.
 
     \b
-    Exit code 0: all is well, as far as your rights let one see.
-    Exit code 1: something is wrong.
+    Exit code 0: there are no problems, as far as your permissions allow to check.
+    Exit code 1: there is a problem.
     Exit code 2: the arguments or the kubeconfig cannot be used.
     """
     from thruway_operator.diagnose.findings.walk import diagnose

@@ -33,7 +33,7 @@ __all__ = ["explain"]
     "headers",
     multiple=True,
     metavar="'NAME: VALUE'",
-    help="Header of the client's; may be given several times.",
+    help="A header of the client; may be given several times.",
 )
 @output_option("it is")
 def explain(  # noqa: PLR0917 - click passes them by name
@@ -44,9 +44,9 @@ def explain(  # noqa: PLR0917 - click passes them by name
     headers: tuple[str, ...],
     output: str,
 ) -> None:
-    """Say what would become of one request, and why, without sending it.
+    """Explain how Thruway would handle one request, without sending it.
 
-    URL may be a path alone. Values of the client's query and headers are not repeated.
+    URL may be only a path. Values of the client's query and headers are not printed.
 
     \b
     thruway explain GET /openai_passthrough/models
@@ -54,7 +54,7 @@ def explain(  # noqa: PLR0917 - click passes them by name
 
     \b
     Exit code 0: it reaches an upstream.
-    Exit code 1: Thruway itself answers it, or something is wrong with the files.
+    Exit code 1: Thruway itself responds to it, or there are errors in the files.
     Exit code 2: the arguments or files cannot be used.
     """
     from thruway_operator.diagnose.offline.asking import AskError, read_request

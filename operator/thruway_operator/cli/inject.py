@@ -33,7 +33,7 @@ _NAME = "thruway inject"
     type=click.Path(path_type=Path),
     help=(
         "File or folder of Pods, Deployments, Jobs, …, or - for the standard input; may be given "
-        "several times. PassthroughRoutes among them say what applications are told."
+        "several times. PassthroughRoutes in them decide the applications' environment."
     ),
 )
 @click.option(
@@ -42,21 +42,21 @@ _NAME = "thruway inject"
     default="yaml",
     show_default=True,
     type=click.Choice(["yaml", "json"]),
-    help="How documents are printed.",
+    help="Format of the documents.",
 )
 @click.option(
     "-n",
     "--namespace",
     default="default",
     show_default=True,
-    help="Namespace of what names none.",
+    help="Namespace of objects that name none.",
 )
 @click.option(
     "--operator",
     default="thruway-operator.thruway-system.svc:18000",
     show_default=True,
     metavar="HOST:PORT",
-    help="Where sidecars reach the operator.",
+    help="Address at which sidecars reach the operator.",
 )
 @click.option("--image", default=IMAGE, show_default=True, help="Thruway's image.")
 @click.option("--envoy-image", default=ENVOY_IMAGE, show_default=True, help="Envoy's image.")
@@ -70,11 +70,11 @@ def inject(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Print manifests with the sidecar in each pod, as the cluster's injector would add it.
 
-    All else is printed as it is; comments are lost. Warnings are on standard error.
+    Everything else is printed unchanged, but comments are lost. Warnings go to standard error.
 
     \b
-    Exit code 0: every pod has its sidecar, or is one that gets none.
-    Exit code 1: a pod cannot have one as it is; nothing is printed.
+    Exit code 0: every pod has its sidecar, or needs none.
+    Exit code 1: a pod cannot have a sidecar; nothing is printed.
     Exit code 2: the arguments or files cannot be used.
     """
     from thruway_operator.diagnose.offline.injecting import inject_texts
@@ -96,7 +96,7 @@ def inject(  # noqa: PLR0917 - click passes them by name
     for warning in outcome.warnings:
         say(_NAME, f"warning: {warning}")
     if not outcome.pods:
-        say(_NAME, "warning: there is no pod in it: give a Pod, a Deployment, a Job, …")
+        say(_NAME, "warning: there is no pod in the input: give a Pod, a Deployment, a Job, …")
     if outcome.refusals:
         sys.exit(1)
     click.echo(_text(outcome.documents, output), nl=False)
@@ -128,5 +128,5 @@ def _text(documents: list[object], output: str) -> str:
 
 
 def _list(documents: list[object]) -> dict[str, object]:
-    # JSON has no way to hold several documents; kubectl reads a List.
+    # JSON cannot hold several documents, but kubectl reads a List.
     return {"apiVersion": "v1", "kind": "List", "items": documents}

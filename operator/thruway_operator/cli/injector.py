@@ -1,4 +1,4 @@
-"""The options of `thruway operator` that say what sidecars are like."""
+"""The options of `thruway operator` that configure sidecars."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _OPTIONS: Final = (
     click.option(
         "--inject-listen",
         metavar="[HOST]:PORT",
-        help="Where the injector's webhook is served.  [default: there is no injector]",
+        help="Address of the injector's webhook.  [default: no injector]",
     ),
     click.option("--inject-service", default="", help="Name of the webhook's Service."),
     click.option(
         "--inject-webhook",
         default="",
-        help="Name of the webhook configuration whose CA is to be kept right.",
+        help="Name of the webhook configuration whose CA to maintain.",
     ),
-    click.option("--inject-operator", metavar="HOST:PORT", help="Where sidecars find xDS."),
+    click.option("--inject-operator", metavar="HOST:PORT", help="Address of xDS for sidecars."),
     click.option("--inject-image", help="Thruway's image in sidecars."),
     click.option("--inject-envoy-image", help="Envoy's image in sidecars."),
     click.option(
@@ -49,7 +49,7 @@ _OPTIONS: Final = (
         "--inject-port",
         default=4000,
         type=click.IntRange(1024, 65535),
-        help="Where applications find their sidecar.",
+        help="Address at which applications reach their sidecar.",
     ),
     click.option("--inject-log-level", default="warning", type=_LEVELS),
     click.option("--inject-drain", default=30, type=click.IntRange(0, 86_400)),
@@ -57,27 +57,27 @@ _OPTIONS: Final = (
         "--inject-resources",
         default="{}",
         metavar="JSON",
-        help="Of the containers: {envoy: {requests: {cpu: …}, …}, extproc: …}.",
+        help="Resources of the containers: {envoy: {requests: {cpu: …}, …}, extproc: …}.",
     ),
 )
 
 
 def injector_options(function: F) -> F:
-    """Add them."""
+    """Add the options."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
 
 
 def service_names(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names that the API server calls the webhook by."""
+    """Return the names by which the API server calls the webhook."""
     if not (given["inject_listen"] and given["inject_service"]):
         return ()
     return (f"{given['inject_service']}.{given['namespace']}.svc",)
 
 
 def injector(given: Mapping[str, Any]) -> Injector | None:
-    """Return what the options say; None if there is to be none."""
+    """Return the injector that the options describe, or None."""
     from thruway_operator.controller.options import Injector
     from thruway_operator.sidecar.decide import Images, InjectorError, Settings
     from thruway_operator.sidecar.decide.settings import check_image

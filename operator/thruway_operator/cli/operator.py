@@ -1,4 +1,4 @@
-"""`thruway operator`, which the image starts as `thruway-operator`."""
+"""`thruway operator`, which the image runs as `thruway-operator`."""
 
 from __future__ import annotations
 
@@ -26,36 +26,34 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(hidden=True)
-@click.option("--replica", envvar="POD_NAME", required=True, help="Its pod's name.")
-@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="Its pod's namespace.")
+@click.option("--replica", envvar="POD_NAME", required=True, help="The replica's pod name.")
+@click.option("--namespace", envvar="POD_NAMESPACE", required=True, help="The pod's namespace.")
 @click.option(
     "--service-account",
     envvar="POD_SERVICE_ACCOUNT",
     default="thruway-operator",
     show_default=True,
-    help="Its pod's ServiceAccount; the other replicas must have the same.",
+    help="The pod's ServiceAccount; all replicas must have the same.",
 )
 @click.option(
     "--address",
     envvar="POD_IP",
     required=True,
-    help="Address, or address:port, at which the other replicas reach its xDS port.",
+    help="Address, or address:port, at which the other replicas reach this one's xDS port.",
 )
-@click.option(
-    "--xds-listen", default="0.0.0.0:18000", show_default=True, help="Where xDS is served."
-)
-@click.option("--health-listen", default=":8080", show_default=True, help="Where health is served.")
+@click.option("--xds-listen", default="0.0.0.0:18000", show_default=True, help="Address of xDS.")
+@click.option("--health-listen", default=":8080", show_default=True, help="Address of health.")
 @click.option("--tls-certificate", type=_FILE, help="Certificate chain (PEM).")
 @click.option("--tls-key", type=_FILE, help="The certificate's key (PEM).")
 @click.option("--tls-authorities", type=_FILE, help="CA of the other replicas.")
-@click.option("--tls-secret", help="Instead: make certificates, and keep them in this Secret.")
+@click.option("--tls-secret", help="Instead: create certificates, and keep them in this Secret.")
 @click.option("--tls-config-map", help="Publish their CA in this ConfigMap.")
 @click.option(
     "--tls-folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/run/thruway/tls"),
     show_default=True,
-    help="Put the files made of them here.",
+    help="Folder for the files created from them.",
 )
 @click.option(
     "--tls-overlap",
@@ -64,8 +62,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Seconds for which a new CA is published before it signs.",
 )
-@click.option("--extra-authorities", type=_FILE, help="More CAs of upstreams (PEM).")
-@click.option("--token", type=_FILE, required=True, help="Its token of audience thruway-xds.")
+@click.option("--extra-authorities", type=_FILE, help="Additional CAs for upstreams (PEM).")
+@click.option("--token", type=_FILE, required=True, help="Its token with audience thruway-xds.")
 @click.option(
     "--watch-namespace",
     "namespaces",
@@ -75,24 +73,24 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--gateway",
     metavar="NAMESPACE/ACCOUNT",
-    help="ServiceAccount of the shared gateway's pods.  [default: there is no gateway]",
+    help="ServiceAccount of the shared gateway's pods.  [default: no gateway]",
 )
-@click.option("--gateway-url", default="", help="Where clients reach the gateway.")
+@click.option("--gateway-url", default="", help="URL at which clients reach the gateway.")
 @click.option(
     "--gateway-selector",
     metavar="LABELS",
-    help="Label selector of the namespaces whose routes the gateway takes.",
+    help="Label selector of the namespaces whose routes the gateway accepts.",
 )
 @click.option(
     "--gateway-namespace",
     "gateway_namespaces",
     multiple=True,
-    help="Such a namespace by name; may be given several times.",
+    help="Name of such a namespace; may be given several times.",
 )
 @click.option(
     "--allow-private-upstreams",
     is_flag=True,
-    help="Let routes of the gateway lead to private addresses and in-cluster Services.",
+    help="Let the gateway's routes have private addresses and in-cluster Services as upstreams.",
 )
 @injector_options
 @click.option("--kubeconfig", type=_FILE, help="Outside a cluster: the kubeconfig to use.")
@@ -103,8 +101,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=click.Choice(["debug", "info", "warning", "error"]),
 )
 def operator(**given: Any) -> None:  # noqa: ANN401 - checked by click
-    """Watch PassthroughRoutes in a cluster and serve them to its Envoys. For the chart's use."""
-    # gRPC's core writes what strangers do at its port to standard error, as often as they like.
+    """Watch PassthroughRoutes in a cluster and serve them to its Envoys. Used by the chart."""
+    # gRPC's core logs errors caused by unauthenticated peers to standard error without any limit.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from thruway_operator.controller.app import OperatorError, run
     from thruway_operator.controller.logs import log_to_stderr
@@ -174,7 +172,7 @@ def _certificates(given: dict[str, Any]) -> tuple[Path, Path, Path, OwnCertifica
 
 
 def _proxies() -> ForwardProxies:
-    # Not HTTPS_PROXY itself: the API server is not reached through it.
+    # Not HTTPS_PROXY itself, because connections to the API server must not use it.
     from thruway_operator.sources.files.proxies import environment_proxies
     from thruway_operator.sources.files.watch import SourceError
 

@@ -1,6 +1,6 @@
-"""Turns what click has against arguments into one sentence that repeats no value.
+"""Turns click's errors about arguments into one sentence that repeats no value.
 
-A value may be a key in the wrong place, and click repeats it.
+A value may be a misplaced key, which click would print.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME = "thruway"
 
 
 class Root(click.Group):
-    """The command with its subcommands. Exit code 2 for arguments that it does not understand."""
+    """The command with its subcommands. Unusable arguments have exit code 2."""
 
     _chosen = ""
 
@@ -33,7 +33,7 @@ class Root(click.Group):
         standalone_mode: bool = True,
         **extra: Any,  # noqa: ANN401 - click's own
     ) -> Any:  # noqa: ANN401 - click's own
-        """Run, and end the process unless `standalone_mode` is false."""
+        """Run, and exit unless `standalone_mode` is false."""
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
@@ -42,7 +42,7 @@ class Root(click.Group):
             click.echo(error.format_message(), err=True)
             code = 2
         except click.UsageError as error:
-            # The parser of a subcommand does not say whose it is.
+            # The parser of a subcommand does not name its command.
             command = error.ctx.command_path if error.ctx else f"{_NAME} {self._chosen}".strip()
             hint = "" if isinstance(error, Unusable) and error.whole else f" (see {command} --help)"
             say(command, _sentence(error) + hint)
@@ -51,13 +51,13 @@ class Root(click.Group):
             say(_NAME, error.format_message())
             code = 1
         except click.Abort:
-            code = 130  # as shells have it for Ctrl-C
+            code = 130  # like shells on Ctrl-C
         sys.exit(code if isinstance(code, int) else 0)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the subcommand, or say which there are."""
+        """Find the subcommand, or list the existing ones."""
         name = args[0] if args else ""
         self._chosen = name if self.get_command(ctx, name) else ""
         if self.get_command(ctx, name) is None and not name.startswith("-"):
@@ -84,7 +84,7 @@ def _sentence(error: click.UsageError) -> str:
         return f"{_name(error.param)} is missing: give {which}"
     if isinstance(error, click.BadParameter):
         return f"{_name(error.param)} {_wanted(error.param)}"
-    return "there are more arguments than it takes: quote what belongs together, or remove some"
+    return "there are too many arguments: quote values that contain spaces, or remove some"
 
 
 def _name(parameter: click.Parameter | None) -> str:

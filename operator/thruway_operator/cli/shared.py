@@ -1,4 +1,4 @@
-"""What the commands have in common: options, and what becomes of what cannot be used."""
+"""What the commands have in common: options, output, and errors about unusable arguments."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Unusable(click.UsageError):
-    """Arguments that cannot be used; the message is a sentence that repeats no value.
+    """Arguments are unusable; the message is a sentence that repeats no value.
 
-    `whole`: there is nothing more about it in the help.
+    `whole`: the message is complete, and the help would add nothing.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ def cluster_options(function: F) -> F:
     kubeconfig = click.option(
         "--kubeconfig",
         metavar="FILE",
-        help="The kubeconfig to use.  [default: as kubectl has it]",
+        help="The kubeconfig to use.  [default: the same as kubectl]",
     )
     context = click.option("--context", help="The kubeconfig's context to use.")
     return kubeconfig(context(function))
 
 
 def output_option(what: str) -> Callable[[F], F]:
-    """Add `-o`, text or JSON; `what` says how what is printed."""
+    """Add `-o`, text or JSON; `what` begins its help text."""
     return click.option(
         "-o",
         "--output",
@@ -98,18 +98,18 @@ def output_option(what: str) -> Callable[[F], F]:
 
 
 def namespace_option(what: str) -> Callable[[F], F]:
-    """Add `-n`, which `check_name` has yet to look at."""
+    """Add `-n`; the command must pass its value to `check_name`."""
     return click.option("-n", "--namespace", help=what)
 
 
 def check_name(argument: str, value: str | None) -> None:
-    """Refuse what is no name of an object: it would become a part of a URL."""
+    """Reject an invalid object name, because it would become a part of a URL."""
     if value is not None and not _NAME.fullmatch(value):
         raise Unusable(f"{argument} is not the name of an object: give it as kubectl prints it")
 
 
 def accessed(kubeconfig: str | None, context: str | None) -> Access:
-    """Return the way to the cluster that kubectl would take; Unusable if there is none."""
+    """Return the access to the cluster that kubectl would use; raise Unusable if there is none."""
     from thruway_operator.kube import AccessError, load_access
 
     with _unusable(AccessError):
@@ -158,9 +158,9 @@ def as_json(data: Any, secrets: Iterable[SecretValue] = ()) -> None:  # noqa: AN
 
 
 def say(command: str, sentence: str) -> None:
-    """Say on standard error what is wrong, in one line."""
+    """Print a problem to standard error, in one line."""
     from thruway_operator.diagnose.findings.finding import conceal
 
-    # A value may be of any length; what is wrong with it, and the remedy, come after it.
+    # A value may have any length; the problem and the remedy follow it.
     text = _LONG_WORD.sub(lambda found: f"{found[0][:60]}…", conceal(sentence))
     click.echo(f"{command}: {text[:2000]}", err=True)

@@ -24,16 +24,17 @@ __all__ = ["status"]
 @output_option("the routes are")
 @cluster_options
 def status(namespace: str | None, output: str, kubeconfig: str | None, context: str | None) -> None:
-    """Show every route of the cluster that kubectl would use, and what became of it.
+    """Show every route of the cluster that kubectl would use, and its state.
 
-    A table, then a sentence for each route that is not served by every proxy as it was written.
-    PROXIES: how many hold it, of how many are connected. Before it a sentence if no operator runs,
-    as far as you may list Leases in the whole cluster: the table is then what the last one said.
+    It prints a table, then a sentence for each route whose current version is not served by every
+    proxy. PROXIES shows how many of the connected proxies hold the route. If no operator runs, a
+    sentence before the table says so, and the table shows the last operator's report. To detect
+    this, you need permission to list Leases in the whole cluster.
 
     \b
-    Exit code 0: all routes are served as they were written.
-    Exit code 1: some route is not, or no operator runs.
-    Exit code 2: the cluster cannot be asked.
+    Exit code 0: every proxy serves the current version of all routes.
+    Exit code 1: a route is not served like that, or no operator runs.
+    Exit code 2: the cluster cannot be queried.
     """
     from thruway_operator.diagnose.online.status import StatesError, read_states, table
 

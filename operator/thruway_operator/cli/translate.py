@@ -17,16 +17,17 @@ __all__ = ["translate"]
 
 @click.command()
 @input_options
-@click.option("--rules", is_flag=True, help="The rules that extproc gets.")
-@click.option("--ir", is_flag=True, help="The IR between resources and Envoy.")
-@click.option("--envoy", is_flag=True, help="The routes, clusters and secrets that Envoy gets.")
+@click.option("--rules", is_flag=True, help="Print the rules for extproc.")
+@click.option("--ir", is_flag=True, help="Print the IR between resources and Envoy.")
+@click.option("--envoy", is_flag=True, help="Print the routes, clusters and secrets for Envoy.")
 def translate(files: tuple[Path, ...], port: int, *, rules: bool, ir: bool, envoy: bool) -> None:
-    """Print what would be served, as YAML; secrets are never shown.
+    """Print the configuration that would be served, as YAML; secrets are never shown.
 
-    Without --rules, --ir and --envoy: each route with its matches, upstream, credential and rule.
+    Without --rules, --ir and --envoy, it prints each route with its matches, upstream, credential
+    and rule.
 
     \b
-    Exit code 1: something is wrong; see `thruway check`.
+    Exit code 1: there are errors; see `thruway check`.
     Exit code 2: the arguments or files cannot be used.
     """
     from thruway_operator.diagnose.offline import shown
@@ -34,7 +35,7 @@ def translate(files: tuple[Path, ...], port: int, *, rules: bool, ir: bool, envo
     from thruway_operator.diagnose.offline.problems import from_problem
 
     if rules + ir + envoy > 1:
-        raise Unusable("--rules, --ir and --envoy do not go together: give one of them")
+        raise Unusable("--rules, --ir and --envoy cannot be combined: give one of them")
     given = loaded(files, port)
     wrong = [from_problem("error", problem) for problem in given.problems]
     secrets = given.secrets()

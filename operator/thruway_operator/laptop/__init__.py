@@ -1,5 +1,5 @@
 """`thruway up`: everything on one machine.
 
-It and the controller know nothing of each other.
+It and the controller do not import each other.
 Contracts: "layers of the operator", "layers of the laptop".
 """

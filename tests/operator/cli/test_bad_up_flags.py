@@ -132,7 +132,7 @@ def test_an_address_that_is_none(value: str, taken: int) -> None:
     line = refused(
         1, f"--bind={value}", f"--port={taken}", THRUWAY_API_KEY="tw-0123456789",
         names=("is not an IP address; give one", "is not an address of this machine",
-               "cannot be listened on", "is in use by another program"),
+               "cannot listen on", "Cannot listen on", "is in use by another program"),
     )  # fmt: skip
     if value != "localhost":
         assert "in use" not in line

@@ -74,10 +74,8 @@ def test_all_else_is_as_it_was(tmp_path: Path) -> None:
     code, out, err = run(tmp_path, *others)
     assert code == 0
     assert list(yaml.safe_load_all(out)) == others
-    assert (
-        err
-        == "thruway inject: warning: there is no pod in it: give a Pod, a Deployment, a Job, …\n"
-    )
+    sentence = "there is no pod in the input: give a Pod, a Deployment, a Job, …"
+    assert err == f"thruway inject: warning: {sentence}\n"
 
 
 def test_the_pods_of_a_list(tmp_path: Path) -> None:

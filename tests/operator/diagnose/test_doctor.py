@@ -47,7 +47,7 @@ def test_all_is_well() -> None:
         diagnosis = diagnose(d.healthy(pod=pod))
 
         assert [step.text() for step in diagnosis.steps if step.state != "ok"] == []
-        assert diagnosis.summary() == "All is well."
+        assert diagnosis.summary() == "No problems found."
         names = list(dict.fromkeys(step.name for step in diagnosis.steps))
         assert names == [
             "api", "crd", "operator", "injection", "webhook", "creation", "certificate",
@@ -132,11 +132,11 @@ def test_what_may_not_be_seen_is_said_and_the_walk_goes_on(
     assert diagnosis.healthy
     (blind, *_) = (item for item in diagnosis.steps if item.name == step)
     assert blind.state == "unchecked"
-    assert f"you lack the right to {right}" in blind.message
+    assert f"you lack permission to {right}" in blind.message
     assert blind.text().startswith("-     ")
     assert f"you may not {right}" in diagnosis.steps[0].message
     assert diagnosis.steps[-1].name == "environment"
-    assert diagnosis.summary().startswith("All is well as far as could be seen")
+    assert diagnosis.summary().startswith("No problems found, but some steps were not checked")
 
 
 JOB_DONE = {"conditions": [{"type": "Complete", "status": "True"}]}
@@ -180,7 +180,7 @@ def test_whose_pods_were_refused_may_not_be_seen() -> None:
     changed = {**refused("ReplicaSet", "web-7f", TOO_MUCH, {}, {})(), "owners": right}
     (line,) = (line for line in lines_of(**changed) if " creation " in line)
     assert line.startswith("-  ")
-    assert "pods of ReplicaSet web-7f were refused, but you lack the right to get repli" in line
+    assert "pods of ReplicaSet web-7f were refused, but you lack permission to get repli" in line
 
 
 def test_a_pod_is_not_told_of_the_refusals_of_others() -> None:
@@ -202,7 +202,7 @@ def test_a_pod_that_was_never_made(pod: str, said: bool) -> None:
 
 
 def unlike(name: str, path: str) -> d.Object:
-    """A route that the operator refuses, and whose Secret is not there."""
+    """A route that the operator refuses, and whose Secret does not exist."""
     spec = {"path": path, "credential": {"secretKeyRef": {"name": "gone", "key": "KEY"}}}
     return {**OTHER, "metadata": d.meta("shop", name, generation=1), "spec": spec}
 
@@ -219,7 +219,7 @@ def test_a_pod_is_asked_about_with_the_routes_that_it_calls(path: str) -> None:
     assert alone.healthy, alone.steps[-1].text()
     (step,) = (step for step in alone.steps if step.name == "route")
     assert step.message == (
-        "PassthroughRoute openai is accepted, and what it refers to is there; not well, but not "
+        "PassthroughRoute openai is accepted, and its references exist; faulty, but not "
         "called by pod web: other"
     )
     assert not diagnose(d.healthy(**both)).healthy
@@ -242,7 +242,7 @@ def test_a_pod_that_calls_no_route_is_told_so_at_its_environment() -> None:
     pod = with_pod(lambda pod: pod["spec"]["containers"][0].update(env=elsewhere))()
     found = diagnose(d.healthy(pod="web", routes=d.listed(d.route_object(), OTHER), **pod))
     (route,) = (step for step in found.steps if step.name == "route")
-    assert route.message == "not checked: pod web calls none of namespace shop"
+    assert route.message == "not checked: pod web calls no route of namespace shop"
     assert found.steps[-1].name == "environment"
 
 
@@ -270,7 +270,7 @@ def test_a_value_with_white_space_is_named() -> None:
     (line,) = (x for x in lines_of(secrets={"openai": Answer({"OPENAI_API_KEY": "padded"})})
                if " secret " in x)  # fmt: skip
     assert line.startswith("ok ")
-    assert "white space around its value, such as a newline at the end" in line
+    assert "white space around its value, such as a trailing newline" in line
 
 
 def test_values_become_shapes() -> None:
@@ -373,12 +373,12 @@ def test_what_of_the_webhook_could_not_be_seen_is_said() -> None:
     key = (d.OPERATORS, "thruway-injector")
     changed = {"slices": {key: forbidden("list endpointslices")}, "published": {}}
     (line,) = (x for x in lines_of(**changed) if x.split()[1] == "webhook")
-    assert line.endswith("thruway-injector trusts a CA, and its Service could not be looked at")
+    assert line.endswith("thruway-injector trusts a CA, and its Service could not be checked")
 
 
 def test_no_call_yet_is_not_checked() -> None:
     (line,) = (x for x in lines_of(**metrics(without="openai_com_443")()) if " upstream " in x)
-    assert line.endswith("not checked: no call has gone through pod web yet")
+    assert line.endswith("not checked: no call has passed through pod web yet")
 
 
 @pytest.mark.parametrize("codes", [("200",), ("200", "401"), ("404", "401"), ("503",)])
@@ -390,7 +390,7 @@ def test_an_upstream_that_answered_once_takes_the_key(codes: tuple[str, ...]) ->
 def test_401s_among_other_answers_are_a_remark() -> None:
     """Envoy counts for as long as it runs: a key that was taken may be refused now."""
     (line,) = (x for x in lines_of(**answered("200", "401")()) if " upstream " in x)
-    assert line.endswith("443 (2 of 4 answers were 401: if it goes on, the key is not taken)")
+    assert line.endswith("443 (2 of 4 responses were 401: if they continue, the key is wrong)")
 
 
 def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
@@ -399,7 +399,7 @@ def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
     last = diagnose(d.healthy(routes=routes, **answered("401")())).steps[-1]
 
     assert last.message.endswith(
-        "refuses key OPENAI_API_KEY of Secret openai (route openai), or the client's own key "
+        "rejects key OPENAI_API_KEY of Secret openai (route openai), or the client's own key "
         "(route more has no credential)"
     )
     assert "the Secret; " in last.remedy

@@ -113,7 +113,7 @@ def test_reuse_port_does_not_hide_a_second_proxy() -> None:
 @pytest.mark.parametrize(
     ("bind", "port", "sentence"),
     [
-        (["192.0.2.1"], 4000, "192.0.2.1 is not an address of this machine; listen on one that"),
+        (["192.0.2.1"], 4000, "192.0.2.1 is not an address of this machine; use one of its own"),
         (["example.com"], 4000, "'example.com' is not an IP address; give one such as 127.0.0.1"),
         (["127.0.0.1:80"], 4000, "'127.0.0.1:80' is not an IP address; give one such as"),
         (None, 65536, "65536 is not a port; choose one from 1 to 65535, or 0 for any free one."),
@@ -133,8 +133,8 @@ def test_what_cannot_be_listened_on_is_one_sentence(
     ("number", "sentence"),
     [
         (errno.EACCES, "Port 80 of ::1 is reserved for the administrator; choose one above 1023 "),
-        (errno.EAFNOSUPPORT, "This machine has no IPv6, so ::1 cannot be listened on."),
-        (errno.EINVAL, "Port 80 of ::1 cannot be listened on: Invalid argument."),
+        (errno.EAFNOSUPPORT, "This machine has no IPv6, so it cannot listen on ::1."),
+        (errno.EINVAL, "Cannot listen on port 80 of ::1: Invalid argument."),
     ],
 )
 def test_the_other_refusals_of_the_system(number: int, sentence: str) -> None:

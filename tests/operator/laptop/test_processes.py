@@ -221,7 +221,7 @@ def test_a_cancelled_stop_kills(alive: Callable[[int], bool]) -> None:
 def test_a_program_that_is_not_there_is_a_sentence() -> None:
     async def run() -> None:
         async with supervising() as (supervisor, seen):
-            with pytest.raises(ProcessError, match="no-such-program was not found; is it inst"):
+            with pytest.raises(ProcessError, match="no-such-program was not found: install it"):
                 await supervisor.start("x", ["no-such-program"], env=minimal_env())
             with pytest.raises(ProcessError, match="x could not be started: No such file"):
                 await supervisor.start("x", ["true"], env=minimal_env(), cwd="/no-such-folder")

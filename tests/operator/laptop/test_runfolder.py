@@ -60,5 +60,5 @@ def test_a_folder_in_use_is_not_swept(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_no_place_for_it_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/no-such")
-    with pytest.raises(RunFolderError, match=r"^No folder can be made in /no-such: .*\.$"):
+    with pytest.raises(RunFolderError, match=r"^Cannot create a folder in /no-such: .*\.$"):
         os.fspath(run_folder().__enter__())

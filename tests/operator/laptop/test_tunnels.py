@@ -23,12 +23,12 @@ def line(**fields: object) -> bytes:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"status": 407, "details": "via_upstream"}, "answered 407 to CONNECT api.test:443: it w"),
-        ({"status": 418, "details": "via_upstream"}, "answered 418 to CONNECT api.test:443: ask"),
+        ({"status": 407, "details": "via_upstream"}, "returned 407 to CONNECT api.test:443: it r"),
+        ({"status": 418, "details": "via_upstream"}, "returned 418 to CONNECT api.test:443: ask"),
         ({"details": "no_healthy_upstream"}, "has a name that does not resolve"),
         ({"reason": "delayed_connect_error:_Connection_refused"}, "reached (Connection refused)"),
         ({"reason": "TLS_error:|1:SSL:CERTIFICATE_VERIFY_FAILED:x"}, "is not trusted"),
-        ({"reason": "TLS_error:|1:SSL:WRONG_VERSION_NUMBER"}, "does not speak TLS there"),
+        ({"reason": "TLS_error:|1:SSL:WRONG_VERSION_NUMBER"}, "does not use TLS there"),
         ({}, "reached (remote connection failure)"),
     ],
 )

@@ -1,6 +1,4 @@
-"""Writes statuses by server-side apply: only while holding the Lease, only changes, at a limited
-rate.
-"""
+"""Writes statuses by server-side apply: only with the Lease, only changes, at a limited rate."""
 
 from __future__ import annotations
 

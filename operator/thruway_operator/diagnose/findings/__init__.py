@@ -1,4 +1,4 @@
-"""What doctor and check conclude: facts in, findings out, with the time passed in.
+"""Draws the conclusions of doctor and check: facts in, findings out, with the time passed in.
 
 `walk` follows the chain from the API server to the upstream and stops at the first fault.
 Contracts: "layers of diagnosis", "pure packages do no I/O".

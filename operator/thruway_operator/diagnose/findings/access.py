@@ -1,4 +1,4 @@
-"""The API server, the rights of who asks, and Thruway's CustomResourceDefinition."""
+"""Checks the API server, the caller's permissions, and Thruway's CustomResourceDefinition."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["check_api", "check_crd"]
 
-_LOGIN: Final = "log in anew, or name another context by --context"
+_LOGIN: Final = "log in again, or name another context with --context"
 _NETWORK: Final = "check the kubeconfig and the network"
 
 
 def check_api(facts: Facts) -> Iterator[Step]:
-    """Yield whether the API server answers, and lets the least be read without which all is dark.
+    """Yield whether the API server responds, and whether we may read what every check needs.
 
-    The rights that are missing beyond that are named here, once, and where something is not
-    checked for it.
+    Other missing permissions are listed here once, and again where a check is skipped for lack of
+    one.
     """
     name = "api"
     if not facts.version.there:
@@ -40,26 +40,26 @@ def check_api(facts: Facts) -> Iterator[Step]:
             yield failed(name, answer.why, _NETWORK)
             return
     lacking = facts.forbidden()
-    text = f"the API server at {facts.server} answers"
+    text = f"the API server at {facts.server} responds"
     yield good(name, f"{text}; you may not {', nor '.join(lacking)}" if lacking else text)
 
 
 def check_crd(facts: Facts) -> Iterator[Step]:
-    """Yield whether PassthroughRoutes are known, with every field that this version writes."""
+    """Yield whether the cluster knows PassthroughRoutes with every field of this version."""
     name, whole = "crd", f"{PLURAL}.{GROUP}"
     if facts.group.absent or facts.routes.absent:
         served = [str(item["version"]) for item in (facts.group.value or {}).get("versions") or ()]
         if served and VERSION not in served:
             yield failed(
                 name,
-                f"the cluster serves {whole} as {', '.join(served)}, and not as {VERSION}",
-                "use the thruway of the version that is installed there",
+                f"the cluster serves {whole} as {', '.join(served)}, not as {VERSION}",
+                "use the version of thruway that is installed in the cluster",
             )
             return
         yield failed(
             name,
             f"the cluster does not know {whole}",
-            "install the chart, with crds.enabled (see charts/thruway)",
+            "install the chart with crds.enabled (see charts/thruway)",
         )
         return
     if not facts.schema.there:
@@ -69,9 +69,9 @@ def check_crd(facts: Facts) -> Iterator[Step]:
     if missing:
         yield failed(
             name,
-            f"the CustomResourceDefinition of {whole} is not of this version of thruway: it does "
-            f"not know spec.{missing[0]}, which is dropped from routes without a word",
-            "upgrade the chart, or use the thruway of the version that is installed",
+            f"the CustomResourceDefinition of {whole} is from another version of thruway: it does "
+            f"not know spec.{missing[0]}, which the API server silently drops from routes",
+            "upgrade the chart, or use the version of thruway that is installed",
         )
         return
     yield good(name, f"{whole} is installed, version {VERSION}")

@@ -1,4 +1,4 @@
-"""Where the containers of a pod are told to call, and which routes that leads to."""
+"""Finds the base URLs that a pod's containers are given, and the routes that these reach."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _variables(container: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def base_urls(pod: Object) -> list[str] | None:
-    """Return the base URLs of its containers; None if one cannot be seen, or there is none."""
+    """Return the base URLs of its containers; None if there is none, or one cannot be read."""
     values = [entry.get("value") for _, entry in told(pod)]
     if not values or any(value is None or "$(" in value for value in values):
         return None
@@ -55,14 +55,14 @@ def base_urls(pod: Object) -> list[str] | None:
 
 
 def is_below(url: SplitResult, path: str) -> bool:
-    """Tell whether a base URL leads to a route of that path."""
+    """Return whether a base URL reaches a route with that path."""
     return url.path == path or url.path.startswith(f"{path.rstrip('/')}/")
 
 
 def routes_concerned(facts: Facts) -> list[Object]:
-    """Return the routes that are asked about: with POD those that it calls, else the namespace's.
+    """Return the routes to check: with POD those that it calls, otherwise all of the namespace.
 
-    All of them, too, if it cannot be seen where POD calls.
+    If POD's base URLs cannot be read, return all routes as well.
     """
     routes = facts.routes.items
     if not facts.pod:
@@ -76,7 +76,7 @@ def routes_concerned(facts: Facts) -> list[Object]:
 
 
 def _led_to(routes: list[Object], url: str) -> list[str]:
-    """Return the routes of that path; of several alike those that the operator takes."""
+    """Return the routes with that path; of several, those that the operator accepts."""
     try:
         parts = urlsplit(url)
     except ValueError:

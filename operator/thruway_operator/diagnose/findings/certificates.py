@@ -1,4 +1,4 @@
-"""CA bundles compared: the operator's, the webhook's, the namespace's."""
+"""Compares the CA bundles of the operator, the webhook and the namespace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["bundle_fault", "check_certificate", "decoded", "fingerprints", "publ
 
 
 def published(facts: Facts) -> frozenset[bytes]:
-    """Return the fingerprints of the CAs that the operator says it signs with; empty: unknown."""
+    """Return the fingerprints of the operator's published CAs; empty if they are unknown."""
     found: frozenset[bytes] = frozenset()
     for pod in serving_operators(facts):
         answer = facts.published.get(namespace_of(pod))
@@ -39,7 +39,7 @@ def fingerprints(text: str) -> frozenset[bytes]:
 
 
 def decoded(bundle: str) -> str:
-    """Return a caBundle, which is base64, as PEM; "" if it is neither."""
+    """Return a base64-encoded caBundle as PEM; "" if it is invalid."""
     try:
         return base64.b64decode(bundle, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -47,18 +47,18 @@ def decoded(bundle: str) -> str:
 
 
 def bundle_fault(text: str, now: dt.datetime) -> str:
-    """Return what is wrong with a PEM bundle in itself; "" if nothing is."""
+    """Return the fault of a PEM bundle, or ""."""
     found = read_authorities(text)
     if not found:
-        return "holds no certificate that can be read"
+        return "contains no readable certificate"
     last = max(item.not_valid_after_utc for item in found)
     if last <= now:
-        return f"has expired, on {last.date()}"
+        return f"expired on {last.date()}"
     return ""
 
 
 def check_certificate(facts: Facts) -> Iterator[Step]:
-    """Yield whether proxies of the namespace are given the CA that the operator is checked with."""
+    """Yield whether the namespace's proxies get the CA with which they verify the operator."""
     name, where = "certificate", f"ConfigMap {AUTHORITY} in namespace {facts.namespace}"
     if not (facts.authority.there or facts.authority.absent):
         yield unchecked(name, facts.authority.reason)
@@ -66,26 +66,24 @@ def check_certificate(facts: Facts) -> Iterator[Step]:
     if facts.authority.absent:
         yield failed(
             name,
-            f"{where} is not there, so no sidecar can check the operator's certificate",
-            "the operator makes it in each namespace with a route or the label "
-            "thruway.dev/inject=enabled: see its log for the right that it lacks",
+            f"{where} does not exist, so no sidecar can verify the operator's certificate",
+            "the operator creates it in each namespace with a route or the label "
+            "thruway.dev/inject=enabled: see its log for the permission that it lacks",
         )
         return
     text = _text(facts.authority)
     fault = bundle_fault(text, facts.now)
     delete = f"kubectl -n {facts.namespace} delete configmap {AUTHORITY}"
-    again = f"delete it, and the operator writes it anew: {delete}"
+    again = f"delete it, and the operator recreates it: {delete}"
     if fault:
         yield failed(name, f"ca.crt of {where} {fault}", again)
         return
     signing = published(facts)
     if signing and signing != fingerprints(text):
-        yield failed(
-            name, f"ca.crt of {where} is not the CA that the operator signs with now", again
-        )
+        yield failed(name, f"ca.crt of {where} is not the operator's current CA", again)
         return
-    more = "" if signing else "; the operator's own could not be compared"
-    yield good(name, f"{where} holds the operator's CA{more}")
+    more = "" if signing else "; it could not be compared with the operator's own"
+    yield good(name, f"{where} contains the operator's CA{more}")
 
 
 def _text(answer: Answer) -> str:

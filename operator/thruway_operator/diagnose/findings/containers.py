@@ -1,4 +1,4 @@
-"""A pod's sidecar as the pod's spec and status show it."""
+"""Checks a pod's sidecar by the pod's spec and status."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _NAME = "containers"
 
 
 def runs(pod: Object) -> bool:
-    """Tell whether a pod's sidecar runs, so that it can be asked."""
+    """Return whether a pod's sidecar runs, so that its health port can be read."""
     states = [container_status(pod, name).get("state") or {} for name in (EXTPROC, ENVOY)]
     return not ended(pod) and all("running" in state for state in states)
 
 
 def check_containers(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether the sidecar's containers are whole, and run."""
+    """Yield whether the sidecar's containers are complete and running."""
     name = name_of(pod)
     if ended(pod):
-        yield unchecked(_NAME, f"pod {name} has ended, or is about to")
+        yield unchecked(_NAME, f"pod {name} has ended or is being deleted")
         return
     yield (
         _parts(pod)
@@ -56,24 +56,24 @@ def _parts(pod: Object) -> Step | None:
     missing = [name for name in SIDECAR if name not in there]
     if missing:
         message = f"pod {name_of(pod)} has a part of a sidecar, but no container {missing[0]}"
-        remedy = f"see who else changes pods (other webhooks), and {restart(pod)}"
+        remedy = f"check which other webhooks change pods, and {restart(pod)}"
         return failed(_NAME, message, remedy)
     return None
 
 
 def _token(pod: Object) -> Step | None:
-    """Envoy proves itself to the operator by a token of that audience."""
+    """Check the token with which Envoy authenticates to the operator."""
     volumes = (pod.get("spec") or {}).get("volumes") or ()
     volume = next((item for item in volumes if item["name"] == TOKEN_VOLUME), None)
     sources = ((volume or {}).get("projected") or {}).get("sources") or ()
     audiences = [(item.get("serviceAccountToken") or {}).get("audience") for item in sources]
-    name, remedy = name_of(pod), f"see who else changes pods (other webhooks), and {restart(pod)}"
+    name, remedy = name_of(pod), f"check which other webhooks change pods, and {restart(pod)}"
     if AUDIENCE not in audiences:
         what = f"volume {TOKEN_VOLUME} of pod {name}"
         message = (
-            f"{what} is not there"
+            f"{what} does not exist"
             if volume is None
-            else f"{what} has no token of audience {AUDIENCE}"
+            else f"{what} has no token with audience {AUDIENCE}"
         )
         return failed(_NAME, message, remedy)
     envoy = next(item for item in containers(pod) if item["name"] == ENVOY)
@@ -92,18 +92,18 @@ def _states(facts: Facts, pod: Object) -> Step | None:
     mount = _mount(facts, pod)
     if waiting and mount:
         message = f"pod {name} waits for a volume: {mount}"
-        return failed(_NAME, message, "create what it names; kubelet tries again by itself")
+        return failed(_NAME, message, "create the object that it names; kubelet then retries")
     if waiting:
         where = f"kubectl -n {namespace_of(pod)} describe pod {name}"
-        message = f"container {waiting[0]} of pod {name} does not run yet"
-        return failed(_NAME, message, f"if it stays so: {where}")
+        message = f"container {waiting[0]} of pod {name} is not running yet"
+        return failed(_NAME, message, f"if this persists: {where}")
     for item in (EXTPROC, ENVOY):
         if container_status(pod, item).get("started") is False:
             log = f"kubectl -n {namespace_of(pod)} logs {name} -c {item}"
             message = (
-                f"container {item} of pod {name} runs, but its startup probe does not pass yet"
+                f"container {item} of pod {name} runs, but its startup probe has not passed yet"
             )
-            return failed(_NAME, message, f"if it stays so, see its log: {log}")
+            return failed(_NAME, message, f"if this persists, see its log: {log}")
     return None
 
 
@@ -113,7 +113,7 @@ def _begun(status: dict[str, Any]) -> bool:
 
 
 def _mount(facts: Facts, pod: Object) -> str:
-    """Return the newest word of kubelet on a volume of the pod that cannot be mounted."""
+    """Return kubelet's latest message about a volume of the pod that cannot be mounted."""
     uid = pod["metadata"].get("uid")
     return last_word(
         item for item in facts.mounts.items if item["involvedObject"].get("uid") == uid

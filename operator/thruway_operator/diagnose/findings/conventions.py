@@ -1,4 +1,4 @@
-"""The names that the injector, the chart and the operator agree on, and who asks for a sidecar."""
+"""The names that injector, chart and operator agree on, and which pods request a sidecar."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ __all__ = [
 
 INJECT: Final = LABEL
 ROUTE: Final = "thruway.dev/route"
-"""Annotation of pods: the route that OPENAI_BASE_URL shall lead to."""
+"""Annotation of pods that names the route for OPENAI_BASE_URL."""
 AUTHORITY: Final = CA_CONFIG_MAP
 SIDECAR: Final = OUR_CONTAINERS
 AUDIENCE: Final = "thruway-xds"
-"""As `kube.tokens` has it, which is no pure module."""
+"""The same as in `kube.tokens`, which is not pure and cannot be imported here."""
 OPERATOR: Final = "app.kubernetes.io/name=thruway,app.kubernetes.io/component=operator"
 WEBHOOKS: Final = ".inject.thruway.dev"
-"""What the names of the injector's webhooks end with."""
+"""The suffix of the injector's webhook names."""
 
 
 def labels_of(item: Object) -> Mapping[str, str]:
@@ -83,13 +83,13 @@ def namespace_of(item: Object) -> str:
 
 
 def asks(pod: Object) -> bool | None:
-    """Return what a pod's own label says; None: nothing, or nothing that is known."""
+    """Return what a pod's own label requests; None if it is absent or unknown."""
     value = labels_of(pod).get(INJECT)
     return True if value in ON else False if value in OFF else None
 
 
 def wants(facts: Facts, pod: Object) -> bool:
-    """Tell whether the labels ask for a sidecar: the pod's decides over its namespace's."""
+    """Return whether the labels request a sidecar; the pod's overrides its namespace's."""
     own = asks(pod)
     if own is not None:
         return own
@@ -97,7 +97,7 @@ def wants(facts: Facts, pod: Object) -> bool:
 
 
 def has_sidecar(pod: Object) -> bool:
-    """Tell whether anything of a sidecar is in a pod."""
+    """Return whether a pod contains any part of a sidecar."""
     return any(item["name"] in SIDECAR for item in containers(pod))
 
 
@@ -108,18 +108,18 @@ def containers(pod: Object) -> list[dict[str, Any]]:
 
 
 def ended(pod: Object) -> bool:
-    """Tell whether a pod has ended, or is about to."""
+    """Return whether a pod has ended or is being deleted."""
     phase = (pod.get("status") or {}).get("phase")
     return phase in {"Succeeded", "Failed"} or "deletionTimestamp" in pod["metadata"]
 
 
 def examined(facts: Facts) -> list[Object]:
-    """Return the pods that are asked about: the one that was named, or all that have not ended."""
+    """Return the pods to check: the named one, or all that have not ended."""
     return [pod for pod in facts.pods.items if facts.pod or not ended(pod)]
 
 
 def restart(pod: Object) -> str:
-    """Return how a pod is made anew."""
+    """Return how to recreate a pod."""
     namespace, name = namespace_of(pod), name_of(pod)
     owners = pod["metadata"].get("ownerReferences") or ()
     owner = next((item for item in owners if item.get("controller")), {"kind": "", "name": ""})
@@ -130,5 +130,5 @@ def restart(pod: Object) -> str:
     if kind in {"Deployment", "StatefulSet", "DaemonSet"}:
         return f"kubectl -n {namespace} rollout restart {kind.lower()}/{of}"
     if kind == "Job":
-        return f"delete Job {of} and create it again"
-    return f"delete pod {name} and create it again"
+        return f"delete and recreate Job {of}"
+    return f"delete and recreate pod {name}"

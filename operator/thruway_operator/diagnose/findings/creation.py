@@ -1,4 +1,4 @@
-"""Pods that were asked for and never made, because somebody refused them."""
+"""Finds pods that could not be created because the API server or a webhook refused them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["OWNERS", "Owner", "check_creation", "refused_owners", "why_never_made"]
 
 Owner = tuple[str, str]
-"""Kind and name of what makes pods."""
+"""Kind and name of an object that creates pods."""
 
 OWNERS: Final = {
     "ReplicaSet": "replicasets",
@@ -27,27 +27,27 @@ OWNERS: Final = {
     "Job": "jobs",
     "ReplicationController": "replicationcontrollers",
 }
-"""Kinds that make pods, and their plurals."""
+"""Kinds that create pods, and their plurals."""
 
-_ANY: Final = "correct what it names in the pod's template; a new attempt is made by itself"
+_ANY: Final = "correct the field that it names in the pod's template; the pod is then retried"
 _REMEDIES: Final = {
-    "exceeded quota": "raise the ResourceQuota, or let the pods ask for less",
-    "failed calling webhook": "see why the webhook that it names does not answer",
+    "exceeded quota": "raise the ResourceQuota, or lower the pods' requests",
+    "failed calling webhook": "find out why the webhook that it names does not respond",
     "denied the request": "do what the webhook asks for, in the pod's template or its namespace",
     "looking up service account": "create the ServiceAccount, or name another in the template",
-    "violates PodSecurity": "let the template keep to the namespace's Pod Security Standard",
+    "violates PodSecurity": "make the template meet the namespace's Pod Security Standard",
 }
-"""By a part of the message that the API server sends."""
+"""Remedies by a part of the API server's message."""
 
 
 def refused_owners(facts: Facts) -> list[Owner]:
-    """Return whose pods were refused at some time, each once; an hour later that is forgotten."""
+    """Return the owners of refused pods, each once; the API server keeps Events for an hour."""
     found = [_owner(event) for event in facts.refusals.items]
     return [owner for owner in dict.fromkeys(found) if owner[0] in OWNERS]
 
 
 def check_creation(facts: Facts) -> Iterator[Step]:
-    """Yield whether pods are refused now; with POD, whether its siblings are."""
+    """Yield whether pods are currently refused; with POD, only those of the same owner."""
     name = "creation"
     if not facts.refusals.there:
         yield unchecked(name, facts.refusals.reason)
@@ -68,7 +68,7 @@ def check_creation(facts: Facts) -> Iterator[Step]:
 
 
 def why_never_made(facts: Facts) -> str:
-    """Return why there is no pod of the name that was asked about, with what to do, or ""."""
+    """Return why the requested pod does not exist, and what to do; "" if that is unknown."""
     for owner in refused_owners(facts):
         if _akin(facts.pod, owner[1]):
             trouble = _trouble(facts, owner)
@@ -78,7 +78,7 @@ def why_never_made(facts: Facts) -> str:
 
 
 def _akin(pod: str, owner: str) -> bool:
-    """Tell whether a pod's name, or the name of a Deployment in its place, leads to the owner."""
+    """Return whether the name of a pod, or a Deployment's name in its place, fits the owner."""
     return f"{pod}-".startswith(f"{owner}-") or owner.startswith(f"{pod}-")
 
 
@@ -93,14 +93,14 @@ def _asked_about(facts: Facts) -> list[Owner]:
 
 
 def _trouble(facts: Facts, owner: Owner) -> Trouble | None:
-    """Return what is wrong, if the owner still lacks pods: what was refused once may be there."""
+    """Return the problem if the owner still lacks pods; a refused pod may exist by now."""
     answer = facts.owners.get(owner)
     if answer is None or not answer.there or not _lacks(owner[0], answer.value):
         return None
     uid = answer.value["metadata"].get("uid")
     events = [event for event in facts.refusals.items if _owner(event) == owner]
     said = last_word(event for event in events if event["involvedObject"].get("uid") in {None, uid})
-    if not said:  # all of them are about one of the same name that is gone
+    if not said:  # all Events are about a deleted object with the same name
         return None
     remedy = next((_REMEDIES[part] for part in _REMEDIES if part in said), _ANY)
     message = said.removeprefix("Error creating: ")

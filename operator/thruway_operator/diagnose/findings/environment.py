@@ -1,4 +1,4 @@
-"""Where the application's SDK is told to call."""
+"""Checks the base URL that the application's SDK is given."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _HOSTS: Final = ("127.0.0.1", "localhost")
 
 
 def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether the base URLs of the pod's containers lead to its sidecar."""
+    """Yield whether the base URLs of the pod's containers point to its sidecar."""
     name = name_of(pod)
     unknown = unknown_annotations(annotations_of(pod))
-    if unknown:  # of a Deployment's pods nobody saw the injector's warning
-        message = f"annotation {unknown[0]} of pod {name} is not known and does nothing"
+    if unknown:  # for a Deployment's pods, users do not see the injector's warning
+        message = f"annotation {unknown[0]} of pod {name} is not known and has no effect"
         yield failed(_NAME, message, "correct it in the pod's template")
         return
     entries = told(pod)
@@ -41,7 +41,7 @@ def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
         value = entry.get("value")
         what = f"{entry['name']} of container {container} of pod {name}"
         if value is None or "$(" in value:
-            yield unchecked(_NAME, f"{what} comes from elsewhere")
+            yield unchecked(_NAME, f"{what} comes from another source")
             continue
         wrong = _wrong(facts, pod, value)
         if wrong and _is_unused_default(facts, pod, value):
@@ -51,7 +51,7 @@ def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
             remedy = _remedy(facts, pod, value, BASE_URLS[entry["name"]])
             yield failed(_NAME, f"{what} {wrong}", remedy)
             return
-        yield good(_NAME, f"{what} leads to the sidecar")
+        yield good(_NAME, f"{what} points to the sidecar")
 
 
 def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
@@ -63,14 +63,14 @@ def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:
 
 
 def _remedy(facts: Facts, pod: Object, value: str, provider: Provider) -> str:
-    """The injector's own value was right when the pod was made: then the route has changed."""
+    """If the value is the injector's, it was right at first, so the route has changed since."""
     injectors = f"http://{_HOSTS[0]}:{_port(pod)}/"
     if INJECTED in annotations_of(pod) and value.startswith(injectors):
         return (
-            f"{restart(pod)}, or put the route's path back; if the pod's template itself sets it, "
-            "take it out there first"
+            f"{restart(pod)}, or restore the route's path; if the pod's template itself sets it, "
+            "remove it there first"
         )
-    return f"take it out of the pod's template, or set it to {_right(facts, pod, provider)}"
+    return f"remove it from the pod's template, or set it to {_right(facts, pod, provider)}"
 
 
 def _right(facts: Facts, pod: Object, provider: Provider) -> str:
@@ -83,9 +83,9 @@ def _right(facts: Facts, pod: Object, provider: Provider) -> str:
 
 
 def _is_unused_default(facts: Facts, pod: Object, value: str) -> bool:
-    """Tell whether it is what the injector sets for OpenAI where only other providers have routes.
+    """Return whether it is the injector's value for OpenAI, but only other providers have routes.
 
-    Whether the application calls OpenAI at all cannot be seen.
+    Whether the application calls OpenAI at all is not visible.
     """
     routes = facts.routes.items
     default = f"http://{_HOSTS[0]}:{_port(pod)}{OPENAI.usual_path}/v1"
@@ -107,20 +107,20 @@ def _port(pod: Object) -> str:
 
 
 def _wrong(facts: Facts, pod: Object, value: str) -> str:
-    """Return what is wrong with a base URL; "" if nothing is."""
+    """Return the fault of a base URL, or ""."""
     try:
         url = urlsplit(value)
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if url.scheme not in {"http", "https"} or not url.hostname:
-        return "is no URL"
+        return "is not a URL"
     if url.hostname not in _HOSTS:
-        return f"leads to {url.hostname}, past the sidecar"
+        return f"points to {url.hostname}, not to the sidecar"
     if url.scheme != "http":
-        return "begins with https://, but the sidecar speaks plain HTTP within the pod"
+        return "begins with https://, but the sidecar uses plain HTTP within the pod"
     if str(port) != _port(pod):
-        return f"leads to port {port}, but the sidecar listens on {_port(pod)}"
+        return f"points to port {port}, but the sidecar listens on {_port(pod)}"
     if not any(is_below(url, route["spec"]["path"]) for route in facts.routes.items):
-        return f"leads to the path {url.path or '/'}, which is no route's"
+        return f"points to the path {url.path or '/'}, which no route has"
     return ""

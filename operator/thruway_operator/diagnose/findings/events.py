@@ -1,4 +1,4 @@
-"""Events of the core API: the newest word on an object."""
+"""Reads Events of the core API: the latest message about an object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def last_word(events: Iterable[Object]) -> str:
 
 
 def _moment(event: Object) -> str:
-    """Whole seconds, which all of RFC 3339's forms that the API server writes begin with."""
+    """Return whole seconds, the common prefix of the RFC 3339 forms that the API server writes."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
     return next((str(time)[:19] for time in times if time), "")

@@ -1,4 +1,4 @@
-"""What is known of a cluster, a namespace and its pods, as the API server told it."""
+"""The facts about a cluster, a namespace and its pods, as read from the API server."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one question was answered with: a value, or why there is none."""
+    """The result of one query: a value, or why there is none."""
 
     value: Any = None
     lack: Literal["", "absent", "forbidden", "failed"] = ""
     why: str = ""
-    """The right that is missing, or a sentence that says what failed."""
+    """The missing permission, or a sentence that says what failed."""
 
     @property
     def there(self) -> bool:
@@ -31,58 +31,58 @@ class Answer:
 
     @property
     def absent(self) -> bool:
-        """Whether there is no such thing: that is known."""
+        """Whether the object is known not to exist."""
         return self.lack == "absent"
 
     @property
     def items(self) -> list[Object]:
-        """The items of a list; none where there is no value."""
+        """The items of a list; empty if there is no value."""
         return list((self.value or {}).get("items") or ())
 
     @property
     def reason(self) -> str:
-        """Why nothing is known, as part of a sentence."""
+        """Why there is no value, as part of a sentence."""
         if self.lack == "forbidden":
-            return f"you lack the right to {self.why}"
-        return self.why or "it was not asked for"
+            return f"you lack permission to {self.why}"
+        return self.why or "it was not requested"
 
 
-ABSENT: Final = Answer(lack="absent", why="there is no such thing")
+ABSENT: Final = Answer(lack="absent", why="it does not exist")
 NOT_ASKED: Final = Answer(lack="failed")
 
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What a pod's health port says, through the API server's proxy."""
+    """The responses of a pod's health port, read through the API server's proxy."""
 
     problems: Answer = NOT_ASKED
-    """A list of sentences, of /readyz."""
+    """A list of sentences from /readyz."""
     metrics: Answer = NOT_ASKED
-    """Text, of /metrics."""
+    """The text of /metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that was asked. Keys of mappings are names, or pairs of namespace and name."""
+    """The results of all queries. Mappings are keyed by name, or by namespace and name."""
 
     server: str
     namespace: str
     pod: str
-    """The pod that was asked about; "" for all of the namespace."""
+    """The pod to check; "" for all of the namespace."""
     now: dt.datetime
     version: Answer = NOT_ASKED
     namespace_object: Answer = NOT_ASKED
     group: Answer = NOT_ASKED
-    """The API group thruway.dev, as discovery has it."""
+    """The API group thruway.dev, from discovery."""
     schema: Answer = NOT_ASKED
     """The OpenAPI document of the group's version."""
     deployments: Answer = NOT_ASKED
     operators: Answer = NOT_ASKED
-    """The operator's pods, of all namespaces."""
+    """The operator's pods in all namespaces."""
     leases: Mapping[str, Answer] = field(default_factory=dict)
     """Leases named thruway-operator, by namespace."""
     leases_later: Mapping[str, Answer] = field(default_factory=dict)
-    """The same some seconds later, where they looked old: clocks differ."""
+    """Those that looked old, read again some seconds later, because clocks differ."""
     published: Mapping[str, Answer] = field(default_factory=dict)
     """The ConfigMap with the operator's CA, by the operator's namespace."""
     webhooks: Answer = NOT_ASKED
@@ -98,15 +98,15 @@ class Facts:
     config_maps: Mapping[str, Answer] = field(default_factory=dict)
     pods: Answer = NOT_ASKED
     mounts: Answer = NOT_ASKED
-    """Events FailedMount of the namespace."""
+    """FailedMount Events of the namespace."""
     refusals: Answer = NOT_ASKED
-    """Events FailedCreate of the namespace."""
+    """FailedCreate Events of the namespace."""
     owners: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
-    """What those events are about, by kind and name."""
+    """The objects of those Events, by kind and name."""
     inside: Mapping[str, Inside] = field(default_factory=dict)
 
     def forbidden(self) -> list[str]:
-        """Return the rights that were missing, each once."""
+        """Return the missing permissions, each once."""
         found: dict[str, None] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)

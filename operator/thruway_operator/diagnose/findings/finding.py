@@ -1,4 +1,4 @@
-"""What a check found: one line each, for people and for programs."""
+"""The findings of a check: one line each, for people and for programs."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ Severity = Literal["error", "warning"]
 _COLORS = {"error": "\x1b[31m", "warning": "\x1b[33m"}
 _RESET = "\x1b[0m"
 
-# Anything that a well-known API gives out as a key, wherever it was pasted. Long enough that words
-# like `sk-learn` pass.
+# Keys as well-known APIs issue them, wherever they were pasted. The minimum length lets words like
+# `sk-learn` pass.
 _KEY = re.compile(r"(?:(?:sk|gsk|xai)-[\w-]{8,}|gsk_\w{16,}|AIza[\w-]{16,})[\w.%~-]*")
 
 
 def hide(text: str) -> str:
-    """Return the text without what looks like an API key."""
+    """Return the text with everything redacted that looks like an API key."""
     return _KEY.sub("[redacted]", text)
 
 
 def conceal(text: str) -> str:
-    """Return the text in one line, without what looks like an API key."""
+    """Return the text in one line, with everything redacted that looks like an API key."""
     return printable(hide(" ".join(text.split())))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong (error) or legal but odd (warning), in one place."""
+    """One problem in one place: an error, or something valid but suspicious (a warning)."""
 
     severity: Severity
     file: str
     line: int
-    """Counts from 1; 0 is the whole file, or what is no file."""
+    """Counts from 1; 0 means the whole file, or a source other than a file."""
     field: str
     """The place in the user's words: `spec.overrides[0].path`; empty for the whole document."""
     message: str
-    """What is wrong, and after a colon or semicolon what to do."""
+    """What is wrong and, after a colon or semicolon, what to do."""
     route: str = ""
-    """`namespace/name`, if it is a route's."""
+    """`namespace/name` of the route, if it concerns one."""
 
     def text(self, *, color: bool = False) -> str:
         """Return the finding as one line: `file:line: severity: field: message`."""
         place = f"{self.file}:{self.line}" if self.line else self.file
         severity = f"{_COLORS[self.severity]}{self.severity}{_RESET}" if color else self.severity
-        route = "" if self.line else self.route  # a line says which route it is
+        route = "" if self.line else self.route  # a line number already identifies the route
         said = ": ".join(part for part in (route, self.field, self.message) if part)
         return f"{conceal(place)}: {severity}: {conceal(said)}"
 
@@ -72,18 +72,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a check found, in the order of files and lines."""
+    """All findings of a check, in the order of files and lines."""
 
     routes: int
     findings: tuple[Finding, ...]
 
     @classmethod
     def of(cls, routes: int, findings: Iterable[Finding]) -> Report:
-        """Return the report; what is said twice is said once."""
+        """Return the report, without duplicate findings."""
         return cls(routes, tuple(dict.fromkeys(findings)))
 
     def count(self, severity: Severity) -> int:
-        """Return how many findings are of this severity."""
+        """Return how many findings have this severity."""
         return Counter(finding.severity for finding in self.findings)[severity]
 
     def summary(self) -> str:

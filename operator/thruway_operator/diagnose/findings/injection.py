@@ -1,4 +1,4 @@
-"""Who asks for a sidecar, and why one that was asked for is not there."""
+"""Checks which pods request a sidecar, and why a requested one is missing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SYSTEM: Final = ("kube-system", "kube-public", "kube-node-lease")
 
 
 def check_injection(facts: Facts) -> Iterator[Step]:
-    """Yield whether the labels ask for a sidecar."""
+    """Yield whether the labels request a sidecar."""
     pods = examined(facts)
     yield (
         _never(facts)
@@ -46,31 +46,31 @@ def check_injection(facts: Facts) -> Iterator[Step]:
 def _never(facts: Facts) -> Step | None:
     namespace = facts.namespace
     if namespace in _SYSTEM:
-        message = f"no pod of the system namespace {namespace} gets a sidecar"
+        message = f"pods in the system namespace {namespace} never get a sidecar"
     elif namespace in {namespace_of(pod) for pod in serving_operators(facts)}:
-        message = f"no pod of the operator's own namespace {namespace} gets a sidecar"
+        message = f"pods in the operator's own namespace {namespace} never get a sidecar"
     else:
         return None
-    return failed("injection", message, "run the application in a namespace of its own")
+    return failed("injection", message, "run the application in its own namespace")
 
 
 def _misspelt(facts: Facts, pods: list[Object]) -> Step | None:
     value = labels_of(facts.namespace_object.value).get(INJECT)
     if value not in {None, "enabled", "disabled"}:
         remedy = f"kubectl label --overwrite namespace {facts.namespace} {INJECT}=enabled"
-        message = f"label {INJECT} of namespace {facts.namespace} is {value}, which means nothing"
+        message = f"label {INJECT} of namespace {facts.namespace} is {value}, which is not known"
         return failed("injection", message, remedy)
     if value is None and INJECT in annotations_of(facts.namespace_object.value):
-        message = f"{INJECT} is an annotation of namespace {facts.namespace}, and has to be a label"
+        message = f"{INJECT} is an annotation of namespace {facts.namespace}, but must be a label"
         return failed("injection", message, _label(facts))
     for pod in pods:
         value = labels_of(pod).get(INJECT)
         if value is None and INJECT in annotations_of(pod):
-            message = f"{INJECT} is an annotation of pod {name_of(pod)}, and has to be a label"
+            message = f"{INJECT} is an annotation of pod {name_of(pod)}, but must be a label"
             remedy = f"move it to metadata.labels of its template, and {restart(pod)}"
             return failed("injection", message, remedy)
         if value is not None and asks(pod) is None:
-            message = f"label {INJECT} of pod {name_of(pod)} is {value}, which means nothing"
+            message = f"label {INJECT} of pod {name_of(pod)} is {value}, which is not known"
             remedy = 'set it to "true" or "false" in the template of the pod'
             return failed("injection", message, remedy)
     return None
@@ -82,28 +82,28 @@ def _of_pod(facts: Facts, pod: Object) -> Step:
         message = (
             f"pod {name} has the label {INJECT}={labels_of(pod)[INJECT]}, so it gets no sidecar"
         )
-        return failed("injection", message, f"take the label away, and {restart(pod)}")
+        return failed("injection", message, f"remove the label, and {restart(pod)}")
     if not wants(facts, pod) and not there:
-        message = f"neither namespace {facts.namespace} nor pod {name} asks for a sidecar"
+        message = f"neither namespace {facts.namespace} nor pod {name} requests a sidecar"
         return failed("injection", message, f"{_label(facts)}, and {restart(pod)}")
     if _on_host(pod) and not there:
-        message = f"pod {name} has hostNetwork, and so gets no sidecar"
-        return failed("injection", message, "take hostNetwork away, or call the shared gateway")
-    return good("injection", f"{_who(facts, pod)} asks for a sidecar")
+        message = f"pod {name} uses hostNetwork, so it gets no sidecar"
+        return failed("injection", message, "remove hostNetwork, or call the shared gateway")
+    return good("injection", f"{_who(facts, pod)} requests a sidecar")
 
 
 def _of_namespace(facts: Facts, pods: list[Object]) -> Step:
     if labels_of(facts.namespace_object.value).get(INJECT) == "enabled":
-        return good("injection", f"namespace {facts.namespace} asks for sidecars")
+        return good("injection", f"namespace {facts.namespace} requests sidecars")
     asking = [pod for pod in pods if asks(pod) or has_sidecar(pod)]
     if asking:
-        return good("injection", f"pods of namespace {facts.namespace} ask for sidecars themselves")
+        return good("injection", f"pods of namespace {facts.namespace} request sidecars themselves")
     if any(item["spec"].get("exposure") == "Cluster" for item in facts.routes.items):
         message = (
-            f"namespace {facts.namespace} asks for none; the shared gateway serves a route of it"
+            f"namespace {facts.namespace} requests none; the shared gateway serves a route of it"
         )
         return unchecked("injection", message)
-    message = f"neither namespace {facts.namespace} nor any pod in it asks for sidecars"
+    message = f"neither namespace {facts.namespace} nor any pod in it requests sidecars"
     return failed("injection", message, _label(facts))
 
 
@@ -121,7 +121,7 @@ def _on_host(pod: Object) -> bool:
 
 
 def check_sidecars(facts: Facts) -> Iterator[Step]:
-    """Yield whether each pod that asks for a sidecar has one."""
+    """Yield whether each pod that requests a sidecar has one."""
     asking = [pod for pod in examined(facts) if wants(facts, pod) and not _on_host(pod)]
     for pod in asking:
         if not has_sidecar(pod):
@@ -129,7 +129,7 @@ def check_sidecars(facts: Facts) -> Iterator[Step]:
             return
     found = [pod for pod in examined(facts) if has_sidecar(pod)]
     if not found:
-        yield unchecked("sidecar", f"no pod that asks for one is in namespace {facts.namespace}")
+        yield unchecked("sidecar", f"no pod in namespace {facts.namespace} requests one")
         return
     names = ", ".join(name_of(pod) for pod in found[:5]) + (" and more" if len(found) > 5 else "")
     yield good("sidecar", f"{len(found)} pod{'s' * (len(found) > 1)} with a sidecar: {names}")
@@ -140,30 +140,30 @@ def _why_without(facts: Facts, pod: Object) -> Step:
     created = _time(pod["metadata"].get("creationTimestamp"))
     labelled = None if asks(pod) else _labelled(facts.namespace_object.value)
     if created and labelled and created < labelled:
-        return failed("sidecar", f"{message}, for it is older than its namespace's label", remedy)
+        return failed("sidecar", f"{message}, because it predates its namespace's label", remedy)
     known = injectors(facts) if facts.webhooks.there else []
     hooks = [hook for item in known for hook in hooks_of(item)]
     webhook = min((_created(item) for item in known), default=None)
     if created and webhook and created < webhook:
-        return failed("sidecar", f"{message}, for it is older than the injector's webhook", remedy)
+        return failed("sidecar", f"{message}, because it predates the injector's webhook", remedy)
     namespace = labels_of(facts.namespace_object.value)
     if hooks and not any(selects(hook, namespace, labels_of(pod)) for hook in hooks):
-        message = f"{message}, for no webhook of {name_of(known[0])} selects it"
+        message = f"{message}, because no webhook of {name_of(known[0])} selects it"
         return failed(
             "sidecar", message, "compare its selectors with the labels; upgrade the chart"
         )
     if any(hook.get("failurePolicy") == "Ignore" for hook in hooks):
         message = (
-            f"{message}, though all is there for it: the injector did not answer when it was made, "
-            "and failurePolicy is Ignore"
+            f"{message}, although it should: the injector did not respond when it was created, and "
+            "failurePolicy is Ignore"
         )
         return failed("sidecar", message, remedy)
-    more = "; if it comes back without one, the operator's log says why"
-    return failed("sidecar", f"{message}, though its labels ask for one", f"{remedy}{more}")
+    more = "; if it still has none, the operator's log says why"
+    return failed("sidecar", f"{message}, although its labels request one", f"{remedy}{more}")
 
 
 def _labelled(namespace: dict[str, Any]) -> dt.datetime | None:
-    """Return when the namespace's label was written, as far as its managed fields tell."""
+    """Return when the namespace's label was written, according to its managed fields."""
     for entry in namespace["metadata"].get("managedFields") or ():
         fields = ((entry.get("fieldsV1") or {}).get("f:metadata") or {}).get("f:labels") or {}
         if f"f:{INJECT}" in fields:

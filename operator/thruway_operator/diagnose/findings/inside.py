@@ -1,4 +1,4 @@
-"""What a pod's own health port says: of xDS, and of the way to the upstreams."""
+"""Checks xDS by the responses of a pod's own health port."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["check_xds"]
 
 _STARTING: Final = "Envoy returned 503"
-"""What the health port says while Envoy has no configuration."""
+"""The start of the health port's message while Envoy has no configuration."""
 
 
 def check_xds(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether the pod's Envoy has what the operator serves."""
+    """Yield whether the pod's Envoy has the configuration that the operator serves."""
     name, inside = name_of(pod), facts.inside.get(name_of(pod), Inside())
     if not runs(pod):
-        yield unchecked("xds", f"the sidecar of pod {name} does not run")
+        yield unchecked("xds", f"the sidecar of pod {name} is not running")
         return
     yield (
         _stream(pod, inside)
@@ -49,7 +49,7 @@ def _health(pod: Object, inside: Inside) -> Step | None:
     log = f"kubectl -n {namespace_of(pod)} logs {name} -c {container}"
     if problem.startswith(_STARTING):
         message = f"Envoy of pod {name} has no configuration yet ({problem})"
-        return failed("xds", message, f"see its log for what the operator answers it: {log}")
+        return failed("xds", message, f"see its log for the operator's responses: {log}")
     return failed("xds", f"pod {name} is not ready: {problem}", f"see its log: {log}")
 
 
@@ -68,7 +68,7 @@ def _stream(pod: Object, inside: Inside) -> Step | None:
     )
     taken = metrics.values.get("http_rds_update_success", 0)
     if refused and not taken:
-        message = f"Envoy of pod {name} refuses what the operator sends"
+        message = f"Envoy of pod {name} rejects the operator's configuration"
         return failed("xds", message, f"see its log: {log}")
     return None
 
@@ -87,11 +87,11 @@ def _why_apart(metrics: Metrics, log: str) -> tuple[str, str]:
             "no connection to the operator's port 18000",
             "see that its pods run, and that no NetworkPolicy forbids it",
         )
-    return "the stream ends again and again", f"see what the operator answers: {log}"
+    return "the stream keeps ending", f"see the log for the operator's responses: {log}"
 
 
 def _status(facts: Facts, pod: Object) -> Step | None:
-    """What the operator tells of its proxies, in the routes' statuses."""
+    """Check what the operator reports about its proxies in the routes' statuses."""
     for route in routes_concerned(facts):
         found = condition(route, "Programmed")
         if found.get("status") == "True":
@@ -102,14 +102,16 @@ def _status(facts: Facts, pod: Object) -> Step | None:
         if not connected:
             log = f"kubectl -n {namespace_of(pod)} logs {name_of(pod)} -c {ENVOY}"
             message = f"pod {name_of(pod)} runs, but no proxy of route {name} is connected"
-            return failed("xds", message, f"see what the operator answers Envoy: {log}")
-        message = f"{holding} of {connected} proxies hold route {name} as it is now"
-        return failed("xds", message, "wait a few seconds; if it stays so, see the operator's log")
+            return failed("xds", message, f"see Envoy's log for the operator's responses: {log}")
+        message = f"{holding} of {connected} proxies hold the current version of route {name}"
+        return failed(
+            "xds", message, "wait a few seconds; if this persists, see the operator's log"
+        )
     return None
 
 
 def _silent(facts: Facts, name: str, inside: Inside) -> Step | None:
-    """Without a word from the pod itself, the routes' statuses say it of all pods together."""
+    """Without a response from the pod, use the routes' statuses, which cover all pods."""
     if inside.problems.there or inside.metrics.there:
         return None
     counts = [((route.get("status") or {}).get("proxies") or {}) for route in facts.routes.items]

@@ -1,7 +1,7 @@
-"""The Lease of the replica that writes status: held, if somebody renews it. Pure.
+"""Decides whether the Lease of the replica that writes status is held, that is, renewed. Pure.
 
-It is renewed each second. One that looks old by our clock, which may be wrong, is looked at twice:
-`AGAIN` seconds later it has changed, or nobody holds it.
+It is renewed each second. Our clock may be wrong, so a Lease that looks old is read again `AGAIN`
+seconds later: if it has not changed, no replica holds it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ __all__ = ["AGAIN", "LEASE", "holder", "is_fresh", "is_held", "renewed"]
 
 LEASE: Final = "thruway-operator"
 AGAIN: Final = 2.5
-"""Seconds after which a Lease that looks old is looked at again."""
+"""Seconds after which a Lease that looks old is read again."""
 
 _FRESH: Final = 4.0
-"""Seconds since the last renewal within which nobody's clock matters."""
+"""A Lease renewed within this many seconds is held, even if clocks differ a little."""
 
 Lease = dict[str, Any]
 
 
 def holder(lease: Lease) -> str:
-    """Return who holds it, or held it last; "" if it was let go of."""
+    """Return its holder, or the last one; "" if it was released."""
     return str(_spec(lease).get("holderIdentity") or "")
 
 
 def renewed(lease: Lease) -> dt.datetime | None:
-    """Return when it was renewed last, by its holder's clock."""
+    """Return when it was last renewed, by its holder's clock."""
     try:
         return dt.datetime.fromisoformat(str(_spec(lease).get("renewTime")))
     except ValueError:
@@ -38,13 +38,13 @@ def renewed(lease: Lease) -> dt.datetime | None:
 
 
 def is_fresh(lease: Lease, now: dt.datetime) -> bool:
-    """Tell whether it was renewed a moment ago, by our clock."""
+    """Return whether it was just renewed, by our clock."""
     then = renewed(lease)
     return then is not None and abs((now - then).total_seconds()) < _FRESH
 
 
 def is_held(lease: Lease, later: Lease, now: dt.datetime) -> bool:
-    """Tell whether somebody holds it: by the clock, or as it has been renewed before our eyes."""
+    """Return whether it is held: by the clock, or because it was renewed between two reads."""
     if not holder(later):
         return False
     return is_fresh(lease, now) or renewed(later) != renewed(lease)

@@ -1,6 +1,6 @@
 """Envoy's metrics in Prometheus' text format, by cluster.
 
-`api.openai.com:443/0a1b2c3d4e5f` comes as
+`api.openai.com:443/0a1b2c3d4e5f` appears as
 `envoy_cluster_ssl_handshake{envoy_cluster_name="api_openai_com_443/0a1b2c3d4e5f"}`. A status is a
 label, `envoy_cluster_upstream_rq{envoy_response_code="401",…}`, and becomes `upstream_rq_401`, as
 Envoy itself names it.
@@ -25,19 +25,19 @@ _CLUSTER = re.compile(r'envoy_cluster_name="([^"]*)"')
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Numbers by name; of clusters by mangled name, too."""
+    """Values by name; for clusters also by mangled name."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     clusters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def mangled(name: str) -> str:
-    """Return a cluster's name as the metrics have it."""
+    """Return a cluster's name as it appears in the metrics."""
     return re.sub(r"[^A-Za-z0-9]", "_", name)
 
 
 def read_metrics(text: str) -> Metrics:
-    """Return what is in the text; lines that are not understood are left out."""
+    """Parse the text; lines that are not understood are ignored."""
     values: dict[str, float] = {}
     clusters: dict[str, dict[str, float]] = defaultdict(dict)
     for line in text.splitlines():

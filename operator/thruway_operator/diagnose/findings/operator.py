@@ -1,4 +1,4 @@
-"""The operator: that it runs, watches the namespace, and holds its Lease."""
+"""Checks that the operator runs, watches the namespace, and holds its Lease."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_operator(facts: Facts) -> Iterator[Step]:
         watched = ", ".join(sorted({item for pod in pods for item in _watched(pod)}))
         yield failed(
             name,
-            f"the operator in namespace {where} watches {watched} only, and not {facts.namespace}",
+            f"the operator in namespace {where} watches only {watched}, not {facts.namespace}",
             f"add {facts.namespace} to the chart's value watchNamespaces",
         )
         return
@@ -78,10 +78,10 @@ def _none(facts: Facts) -> Step:
             )
             return failed("operator", f"{where}, the operator's, has 0 replicas", remedy)
         remedy = f"kubectl -n {namespace_of(item)} describe replicasets"
-        return failed("operator", f"{where}, the operator's, has no pod", remedy)
+        return failed("operator", f"{where}, the operator's, has no pods", remedy)
     return failed(
         "operator",
-        "no operator runs in this cluster: there is no pod with its labels",
+        "no operator runs in this cluster: no pod has its labels",
         "install the chart (see charts/thruway)",
     )
 
@@ -94,7 +94,7 @@ def _ready(pods: Sequence[Object]) -> Step | None:
     trouble = first_trouble(pod)
     if trouble:
         return failed("operator", f"{where}; {name_of(pod)}: {trouble[0]}", trouble[1])
-    remedy = f"kubectl -n {namespace_of(pod)} logs {name_of(pod)}, which says what it waits for"
+    remedy = f"kubectl -n {namespace_of(pod)} logs {name_of(pod)} shows what it waits for"
     return failed("operator", where, remedy)
 
 
@@ -106,14 +106,14 @@ def _lease(facts: Facts, pods: Sequence[Object]) -> Step | None:
     remedy = f"see the operator's log: kubectl -n {namespace} logs {name_of(pods[0])}"
     if answer.absent or not holder(answer.value):
         message = (
-            f"no operator holds Lease {LEASE} in namespace {namespace}, so nobody writes status"
+            f"no operator holds Lease {LEASE} in namespace {namespace}, so no status is written"
         )
         return failed("operator", message, remedy)
     later = facts.leases_later.get(namespace, answer).value or {}
     if is_held(answer.value, later, facts.now):
         return None
     message = (
-        f"Lease {LEASE} in namespace {namespace} is not renewed, so nobody writes status: "
+        f"Lease {LEASE} in namespace {namespace} is not renewed, so no status is written: "
         f"{holder(answer.value)} held it last"
     )
     return failed("operator", message, remedy)

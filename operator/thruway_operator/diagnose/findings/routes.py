@@ -1,4 +1,4 @@
-"""The namespace's routes, what the operator says of them, and the Secrets that they name."""
+"""Checks the namespace's routes, their conditions, and the Secrets that they name."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs"]
 
 KeyRef = tuple[str, str]
-"""A Secret's name, and a key of it."""
+"""A Secret's name, and a key in it."""
 
 _LOG: Final = "see the operator's log"
-_REFUSED: Final = "undo the last change of the route; what worked before it is served on"
+_REFUSED: Final = "undo the last change of the route; its last good version is still served"
 _LATER: Final = ("NoProxies", "Pending")
-"""Reasons of Programmed that lie in the pods, which come later."""
+"""Reasons of Programmed whose cause is in the pods, which are checked later."""
 
 
 def check_routes(facts: Facts) -> Iterator[Step]:
-    """Yield for each route whether the operator takes it."""
+    """Yield for each route whether the operator accepts it."""
     routes = {name_of(item): item for item in facts.routes.items}
     if not routes:
         yield failed(
@@ -48,7 +48,7 @@ def check_routes(facts: Facts) -> Iterator[Step]:
             return
     steps = [_check(route) for route in routes_concerned(facts)]
     if not steps:
-        yield unchecked("route", f"pod {facts.pod} calls none of namespace {facts.namespace}")
+        yield unchecked("route", f"pod {facts.pod} calls no route of namespace {facts.namespace}")
         return
     *before, last = steps
     yield from before
@@ -56,19 +56,19 @@ def check_routes(facts: Facts) -> Iterator[Step]:
 
 
 def _remark(facts: Facts) -> str:
-    """Return what else is wrong in the namespace, but does not matter to the pod."""
+    """Return other faults in the namespace, which do not affect the pod."""
     concerned = {name_of(route) for route in routes_concerned(facts)}
     others = [route for route in facts.routes.items if name_of(route) not in concerned]
     ill = [name_of(route) for route in others if _check(route).state != "ok"]
-    return f"; not well, but not called by pod {facts.pod}: {', '.join(ill)}" if ill else ""
+    return f"; faulty, but not called by pod {facts.pod}: {', '.join(ill)}" if ill else ""
 
 
 def _check(route: Object) -> Step:
     name, status = name_of(route), route.get("status") or {}
     generation = route["metadata"].get("generation", 0)
     if not status.get("conditions"):
-        message = f"no operator has looked at PassthroughRoute {name} yet"
-        return failed("route", message, f"if it stays so, {_LOG}")
+        message = f"no operator has processed PassthroughRoute {name} yet"
+        return failed("route", message, f"if this persists, {_LOG}")
     for kind in ("Accepted", "ResolvedRefs", "Programmed"):
         found = condition(route, kind)
         reason = str(found.get("reason", "Unknown"))
@@ -78,17 +78,17 @@ def _check(route: Object) -> Step:
             message = f"PassthroughRoute {name} has {kind}={found.get('status')} ({reason}): {said}"
             return failed("route", message, remedy)
     if status.get("observedGeneration") != generation:
-        message = f"the operator has not looked at the newest change of PassthroughRoute {name} yet"
-        return failed("route", message, f"if it stays so, {_LOG}")
-    return good("route", f"PassthroughRoute {name} is accepted, and what it refers to is there")
+        message = f"the operator has not processed the latest change of PassthroughRoute {name} yet"
+        return failed("route", message, f"if this persists, {_LOG}")
+    return good("route", f"PassthroughRoute {name} is accepted, and its references exist")
 
 
 def _split(reason: str, said: str) -> Trouble:
-    """Return what is wrong and what to do, which most of the operator's messages say themselves."""
-    if reason == "Rejected":  # in Envoy's own words
+    """Return the problem and the remedy; most of the operator's messages contain both."""
+    if reason == "Rejected":  # the message is Envoy's own
         return said, _REFUSED
     what, _, remedy = said.partition(": ")
-    if remedy and " " in what:  # else it is the name of a field
+    if remedy and " " in what:  # otherwise it is a field's name
         return what, remedy
     return said, "correct the field that it names"
 
@@ -111,7 +111,7 @@ def key_refs(route: Object) -> list[KeyRef]:
 
 
 def check_secrets(facts: Facts) -> Iterator[Step]:
-    """Yield for each key that a route names whether it is there, without its value."""
+    """Yield for each key that a route names whether it exists, without its value."""
     seen: set[KeyRef] = set()
     for route in routes_concerned(facts):
         for ref in key_refs(route):
@@ -124,26 +124,26 @@ def _secret(facts: Facts, route: str, ref: KeyRef) -> Step:
     secret, key = ref
     answer = facts.secrets.get(secret)
     if answer is None or not (answer.there or answer.absent):
-        why = answer.reason if answer else "it was not asked for"
-        return unchecked("secret", f"{why}; the operator says that it is there")
+        why = answer.reason if answer else "it was not requested"
+        return unchecked("secret", f"{why}; the operator reports that it exists")
     name = f"Secret {secret} of route {route}"
     create = f"kubectl -n {facts.namespace} create secret generic {secret} --from-literal={key}=…"
     if answer.absent:
-        return failed("secret", f"{name} is not in namespace {facts.namespace}", create)
+        return failed("secret", f"{name} does not exist in namespace {facts.namespace}", create)
     shape = answer.value.get(key)
     where = f"key {key} of {name}"
     if shape is None:
         keys = ", ".join(sorted(answer.value)) or "none"
-        return failed("secret", f"{where} is not there; its keys: {keys}", "add it")
+        return failed("secret", f"{where} does not exist; its keys: {keys}", "add it")
     if shape == "empty":
         return failed("secret", f"{where} is empty", "put the credential in it")
     if shape == "broken":
-        message = f"{where} holds what no header can carry, such as a line break in the middle"
+        message = f"{where} contains characters not allowed in a header, such as a line break"
         return failed("secret", message, "store the bare credential")
     if shape == "padded":
         return good(
             "secret",
-            f"{where} has white space around its value, such as a newline at the end, which is "
-            "left out: better store the bare key (with `echo -n`)",
+            f"{where} has white space around its value, such as a trailing newline, which is "
+            "removed: store the bare key instead (with `echo -n`)",
         )
-    return good("secret", f"{where} is there")
+    return good("secret", f"{where} exists")

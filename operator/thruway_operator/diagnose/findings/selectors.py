@@ -1,4 +1,4 @@
-"""Label selectors, as the API server evaluates them.
+"""Evaluates label selectors like the API server does.
 
 https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
 """
@@ -14,14 +14,14 @@ __all__ = ["matches", "selects"]
 
 
 def selects(hook: Mapping[str, Any], namespace: Mapping[str, str], own: Mapping[str, str]) -> bool:
-    """Tell whether a webhook is asked about an object with these labels, in such a namespace."""
+    """Return whether a webhook selects an object with these labels in such a namespace."""
     return matches(hook.get("namespaceSelector"), namespace) and matches(
         hook.get("objectSelector"), own
     )
 
 
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    """Tell whether a selector takes these labels; an empty one takes all."""
+    """Return whether a selector matches these labels; an empty one matches all."""
     found = selector or {}
     equal = all(labels.get(key) == value for key, value in (found.get("matchLabels") or {}).items())
     return equal and all(_holds(item, labels) for item in found.get("matchExpressions") or ())

@@ -1,4 +1,4 @@
-"""The values of a Secret, reduced to what can be said of them without them."""
+"""Reduces the values of a Secret to properties that do not reveal them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Shape", "shapes"]
 
 Shape = Literal["good", "padded", "empty", "broken"]
-"""`padded`: white space around it, which is left out. `broken`: no header can carry it."""
+"""`padded`: surrounded by white space, which is removed. `broken`: not allowed in a header."""
 
 
 def shapes(values: Mapping[str, SecretValue]) -> dict[str, Shape]:

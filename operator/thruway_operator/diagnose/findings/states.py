@@ -1,4 +1,4 @@
-"""What a pod's status says of its containers, each trouble with its remedy."""
+"""Finds problems of containers in a pod's status, each with its remedy."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ _LIMITS: Final = {
 
 
 def is_ready(pod: Object) -> bool:
-    """Tell whether a pod is ready."""
+    """Return whether a pod is ready."""
     return _condition(pod, "Ready").get("status") == "True"
 
 
 def container_status(pod: Object, name: str) -> dict[str, Any]:
-    """Return what the pod's status says of a container; empty if nothing."""
+    """Return a container's status; empty if there is none."""
     status = pod.get("status") or {}
     of = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     return next((item for item in of if item.get("name") == name), {})
 
 
 def first_trouble(pod: Object, names: Collection[str] | None = None) -> Trouble | None:
-    """Return the first trouble of a pod, or of these containers of it; None if there is none."""
+    """Return the first problem of a pod, or of these containers in it; None if there is none."""
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return (
             f"it cannot be scheduled: {str(scheduled.get('message', '')).rstrip('. ')}",
-            "make room on a node, or let the pod ask for less",
+            "free resources on a node, or lower the pod's requests",
         )
     for item in containers(pod):
         if names is None or item["name"] in names:
@@ -79,14 +79,14 @@ def _trouble(pod: Object, container: dict[str, Any]) -> Trouble | None:
     if before.get("reason") == "OOMKilled" and (down or not status.get("ready", True)):
         times = status.get("restartCount", 0)
         return (
-            f"container {name} was killed for its memory (OOMKilled, {times} restarts)",
-            f"raise its limit by {_LIMITS.get(name, 'the value resources of the chart')}",
+            f"container {name} exceeded its memory limit (OOMKilled, {times} restarts)",
+            f"raise its limit with {_LIMITS.get(name, 'the value resources of the chart')}",
         )
     if down:
         log = f"kubectl -n {namespace_of(pod)} logs {name_of(pod)} -c {name} --previous"
         code = before.get("exitCode", "?")
         times = status.get("restartCount", 0)
-        what = f"container {name} ends again and again (exit code {code}, {times} restarts)"
+        what = f"container {name} keeps exiting (exit code {code}, {times} restarts)"
         return what, f"see its log: {log}"
     return None
 
@@ -97,7 +97,7 @@ def _image_remedy(pod: Object, name: str) -> str:
         return f"correct the pod's annotation {which}, or give the pod an imagePullSecret"
     return (
         "check the chart's values image and envoyImage, and that the pod has an imagePullSecret "
-        "if the registry asks for a login"
+        "if the registry requires a login"
     )
 
 

@@ -1,4 +1,4 @@
-"""What becomes of each link of the chain, for people and for programs."""
+"""The result of each step of a diagnosis, for people and for programs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _WIDTH: Final = len("environment")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One link of the chain."""
+    """One step of the chain."""
 
     name: str
     state: State
     message: str
-    """What was found, or why nothing could be."""
+    """What was found, or why it could not be checked."""
     remedy: str = ""
-    """What to do about it, if it failed."""
+    """What to do if it failed."""
 
     def text(self, *, color: bool = False) -> str:
         """Return the step as one line: `FAIL  webhook  what is wrong: what to do`."""
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The steps that were taken: up to the first fault."""
+    """The steps up to the first fault."""
 
     namespace: str
     pod: str
@@ -65,11 +65,11 @@ class Diagnosis:
     def summary(self) -> str:
         """Return the last line."""
         if not self.healthy:
-            return "This is the first thing that is wrong; what comes after it was not looked at."
+            return "This is the first problem; later steps were not checked."
         blind = sum(step.state == "unchecked" for step in self.steps)
         if not blind:
-            return "All is well."
-        return f"All is well as far as could be seen; not checked: {blind} (the lines with -)."
+            return "No problems found."
+        return f"No problems found, but some steps were not checked: {blind} (the lines with -)."
 
     def data(self) -> dict[str, Any]:
         """Return the diagnosis for JSON."""
@@ -83,7 +83,7 @@ class Diagnosis:
 
 
 def good(name: str, message: str) -> Step:
-    """Return a step that is as it should be."""
+    """Return a step without a fault."""
     return Step(name, "ok", message)
 
 
@@ -93,5 +93,5 @@ def failed(name: str, message: str, remedy: str) -> Step:
 
 
 def unchecked(name: str, why: str) -> Step:
-    """Return a step that could not be looked at."""
+    """Return a step that could not be checked."""
     return Step(name, "unchecked", f"not checked: {why}")

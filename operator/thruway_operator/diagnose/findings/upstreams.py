@@ -1,4 +1,4 @@
-"""The way to the upstreams, as the pod's Envoy has found it so far."""
+"""Checks the path to the upstreams by the metrics of the pod's Envoy."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["check_upstreams"]
 
 _DIGEST: Final = 13
-"""Characters of `_` and the digest at the end of a mangled cluster name."""
+"""Length of `_` and the digest at the end of a mangled cluster name."""
 
 _ANSWER: Final = re.compile(r"upstream_rq_[2-4]\d\d")
-_WRONG_KEY: Final = "put the right key into the Secret; this is said until a call is answered well"
-_OWN_KEY: Final = "give the client a key that is taken, or the route a credential"
+_WRONG_KEY: Final = "put the right key into the Secret; this is reported until a call succeeds"
+_OWN_KEY: Final = "give the client a key that the upstream accepts, or the route a credential"
 
 
 def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether Envoy resolves the upstreams, connects, and agrees with them on TLS and key."""
+    """Yield whether Envoy resolves the upstreams, connects by TLS, and has an accepted key."""
     name, inside = name_of(pod), facts.inside.get(name_of(pod), Inside())
     if not inside.metrics.there:
         yield unchecked("upstream", f"pod {name}: {inside.metrics.reason}")
         return
     clusters = read_metrics(str(inside.metrics.value)).clusters
-    known = {mangled(way.address): way.address for way in _ways(facts)}
+    known = {mangled(way.address): way.address for way in _paths(facts)}
     reached: dict[str, None] = {}
     for cluster, stats in sorted(clusters.items()):
         address = known.get(cluster[:-_DIGEST])
@@ -55,28 +55,28 @@ def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
     if reached:
         yield good("upstream", f"Envoy of pod {name} reaches {', '.join(reached)}")
     else:
-        yield unchecked("upstream", f"no call has gone through pod {name} yet")
+        yield unchecked("upstream", f"no call has passed through pod {name} yet")
 
 
 def _trouble(address: str, stats: Mapping[str, float]) -> Trouble | None:
-    """Clusters are named by all that they are: what was found holds for what they are now."""
+    """Cluster names contain a hash of their content, so metrics concern the current content."""
     host = address.rpartition(":")[0]
     if stats.get("update_failure") and not stats.get("update_success"):
         return (
             f"cannot resolve {host}",
             "check its spelling in the route's upstream.url, the cluster's DNS, and that no "
-            "NetworkPolicy forbids port 53",
+            "NetworkPolicy blocks port 53",
         )
-    if stats.get("upstream_rq_total"):  # somebody was reached
+    if stats.get("upstream_rq_total"):  # the upstream was reached
         return None
     if stats.get("ssl_fail_verify_san"):
         return (
-            f"reaches {address}, whose certificate is for another name",
+            f"reaches {address}, whose certificate has another name",
             "correct upstream.url, or set upstream.tls.serverName to the certificate's name",
         )
     if stats.get("ssl_fail_verify_error"):
         return (
-            f"reaches {address}, whose certificate is signed by nobody that is trusted",
+            f"reaches {address}, whose certificate is not signed by a trusted CA",
             "set upstream.tls.caCertificateRef, or the chart's value extraCA",
         )
     if stats.get("ssl_connection_error"):
@@ -86,40 +86,40 @@ def _trouble(address: str, stats: Mapping[str, float]) -> Trouble | None:
         )
     if stats.get("upstream_cx_connect_fail"):
         return (
-            f"gets no connection to {address}",
-            "check host and port of upstream.url, and that no NetworkPolicy or firewall forbids "
+            f"cannot connect to {address}",
+            "check host and port of upstream.url, and that no NetworkPolicy or firewall blocks "
             "it; behind a proxy set upstream.proxy (docs/network.md)",
         )
     return None
 
 
 def _refused(facts: Facts, address: str, stats: Mapping[str, float]) -> Trouble | None:
-    """401 alone is about the key: any other answer but a failure's shows that it was taken."""
+    """Report 401s if the upstream sends nothing else; any other response accepts the key."""
     answers = {stat for stat, count in stats.items() if count and _ANSWER.fullmatch(stat)}
     if answers != {"upstream_rq_401"}:
         return None
-    ways = [way for way in _ways(facts) if way.address == address]
+    ways = [way for way in _paths(facts) if way.address == address]
     keys = dict.fromkeys(way.whose_key() for way in ways)
     remedies = [_WRONG_KEY] if any(way.key for way in ways) else []
     remedies += [] if all(way.key for way in ways) else [_OWN_KEY]
-    refused = f"it refuses {', or '.join(keys)}"
-    return f"reaches {address}, which answers every call with 401: {refused}", "; ".join(remedies)
+    refused = f"it rejects {', or '.join(keys)}"
+    return f"reaches {address}, which rejects every call with 401: {refused}", "; ".join(remedies)
 
 
 def _sometimes(stats: Mapping[str, float]) -> str:
-    """Return a remark on 401s among other answers: Envoy does not say which came last."""
+    """Return a remark on 401s among other responses, whose order Envoy does not report."""
     refused = stats.get("upstream_rq_401", 0)
     if not refused:
         return ""
     answers = sum(count for stat, count in stats.items() if _ANSWER.fullmatch(stat))
     return (
-        f" ({refused:.0f} of {answers:.0f} answers were 401: if it goes on, the key is not taken)"
+        f" ({refused:.0f} of {answers:.0f} responses were 401: if they continue, the key is wrong)"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """An upstream of a route, and the key of a Secret whose value goes there, if one does."""
+class _Path:
+    """An upstream of a route, and the key of the Secret that is sent there, if any."""
 
     route: str
     address: str
@@ -132,8 +132,8 @@ class _Way:
         return f"key {key} of Secret {secret} (route {self.route})"
 
 
-def _ways(facts: Facts) -> Iterator[_Way]:
-    """Yield where the routes lead."""
+def _paths(facts: Facts) -> Iterator[_Path]:
+    """Yield the upstreams of the routes."""
     for route in routes_concerned(facts):
         spec = route.get("spec") or {}
         preset = PRESETS[spec["provider"]].url if spec.get("provider") in PRESETS else ""
@@ -146,4 +146,4 @@ def _ways(facts: Facts) -> Iterator[_Way]:
                 continue
             ref = (way.get("credential") or {}).get("secretKeyRef")
             key = (str(ref["name"]), str(ref["key"])) if ref else None
-            yield _Way(name_of(route), f"{address.host}:{address.port}", key)
+            yield _Path(name_of(route), f"{address.host}:{address.port}", key)

@@ -1,4 +1,4 @@
-"""The chain, link by link, up to the first fault."""
+"""Walks the chain step by step, up to the first fault."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose"]
 
-# The webhook comes before the pods that lack a sidecar, and so do pods that are refused: until then
-# a restart cures nothing. Routes do, too: a pod that is merely old would hide what ails them.
+# The webhook and refused pods come before pods without a sidecar, because until these are fixed a
+# restart does not help. Routes also come before: an old pod would otherwise hide their faults.
 _OF_ALL: Final = (
     check_api,
     check_crd,
@@ -51,7 +51,7 @@ _OF_EACH_POD: Final = (
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    """Return the steps up to the first that failed, or all."""
+    """Return the steps up to the first failed one, or all of them."""
     steps: list[Step] = []
     for step in _steps(facts):
         steps.append(step)

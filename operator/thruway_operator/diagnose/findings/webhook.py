@@ -1,4 +1,4 @@
-"""The injector's webhook: there, trusted, with somebody behind it."""
+"""Checks that the injector's webhook exists, is trusted, and has endpoints."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["check_webhook", "hooks_of", "injectors", "service_of"]
 
 
 def injectors(facts: Facts) -> list[Object]:
-    """Return the configurations of the operators that serve the namespace; of all if unknown."""
+    """Return the configurations of the operators that serve the namespace, or all if unknown."""
     found = [item for item in facts.webhooks.items if hooks_of(item)]
     homes = {namespace_of(pod) for pod in serving_operators(facts)}
     return [item for item in found if not homes or _homes(item) & homes]
 
 
 def hooks_of(configuration: Object) -> list[dict[str, Any]]:
-    """Return the webhooks of a configuration that are the injector's."""
+    """Return the injector's webhooks in a configuration."""
     hooks = configuration.get("webhooks") or ()
     return [hook for hook in hooks if str(hook.get("name", "")).endswith(WEBHOOKS)]
 
@@ -51,7 +51,7 @@ def service_of(hook: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def check_webhook(facts: Facts) -> Iterator[Step]:
-    """Yield whether the API server can ask the injector about new pods."""
+    """Yield whether the API server can call the injector for new pods."""
     name = "webhook"
     if not facts.webhooks.there:
         yield unchecked(name, facts.webhooks.reason)
@@ -74,19 +74,19 @@ def check_webhook(facts: Facts) -> Iterator[Step]:
 
 
 def _well(facts: Facts, found: list[Object]) -> str:
-    """Say what was seen, and what could not be."""
+    """Return a sentence with what was checked and what could not be."""
     behind = [facts.slices.get(key) for item in found for key in _services(item)]
     reached = all(answer is not None and answer.there for answer in behind)
     names = ", ".join(name_of(item) for item in found)
     trust = "trusts the operator's CA" if published(facts) else "trusts a CA"
-    reach = "its Service has ready endpoints" if reached else "its Service could not be looked at"
+    reach = "its Service has ready endpoints" if reached else "its Service could not be checked"
     return f"{names} {trust}, and {reach}"
 
 
 def _trust(facts: Facts, configuration: Object, hook: dict[str, Any]) -> Step | None:
     bundle = str((hook.get("clientConfig") or {}).get("caBundle") or "")
     where = f"MutatingWebhookConfiguration {name_of(configuration)}"
-    remedy = "the operator fills it in by itself: see its log for why it does not"
+    remedy = "the operator should fill it in: see its log for the reason why it does not"
     if not bundle:
         message = f"caBundle of {where} is empty, so the API server does not trust the injector"
         return failed("webhook", message, remedy)
@@ -96,7 +96,7 @@ def _trust(facts: Facts, configuration: Object, hook: dict[str, Any]) -> Step | 
         return failed("webhook", f"caBundle of {where} {fault}", remedy)
     signing = published(facts)
     if signing and not signing & fingerprints(text):
-        message = f"caBundle of {where} is not the CA that the operator signs with"
+        message = f"caBundle of {where} is not the operator's current CA"
         return failed("webhook", message, remedy)
     return None
 
@@ -110,17 +110,17 @@ def _behind(facts: Facts, configuration: Object, hook: dict[str, Any]) -> Step |
     if service is not None and service.absent:
         return failed(
             "webhook",
-            f"Service {name} in namespace {namespace} is not there, which "
+            f"Service {name} in namespace {namespace} does not exist, which "
             f"MutatingWebhookConfiguration {name_of(configuration)} calls",
-            "upgrade the chart, which makes it",
+            "upgrade the chart, which creates it",
         )
     if slices is None or not slices.there:
         return None
     if not any(_is_ready(item) for found in slices.items for item in found.get("endpoints") or ()):
         return failed(
             "webhook",
-            f"Service {name} in namespace {namespace} has no ready endpoint, so nobody answers "
-            "for the injector",
+            f"Service {name} in namespace {namespace} has no ready endpoint, so the injector "
+            "cannot be reached",
             f"see why the operator's pods are not ready: kubectl -n {namespace} get pods "
             "-l app.kubernetes.io/component=operator",
         )

@@ -1,5 +1,5 @@
-"""doctor, status and `check --cluster`: asks the API server. Decides little, writes nothing.
+"""Queries the API server for doctor, status and `check --cluster`. Decides little, writes nothing.
 
-No value of a Secret leaves it.
+It returns no value of a Secret.
 Contract: "layers of diagnosis".
 """

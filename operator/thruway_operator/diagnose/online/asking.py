@@ -1,4 +1,4 @@
-"""One GET after another, each answered with a value or with why there is none."""
+"""Sends GET requests; each returns a value, or why there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Asking"]
 
 _WITHIN: Final = 5.0
-"""Seconds for an answer of a pod: kubelet's network may drop what is sent there."""
+"""Seconds for a pod's response; the network may drop packets to the pod."""
 _GROUPS: Final = {
     "daemonsets": "/apis/apps/v1",
     "jobs": "/apis/batch/v1",
@@ -26,14 +26,14 @@ _GROUPS: Final = {
 
 
 class Asking:
-    """Knows which right each question needs."""
+    """Sends requests, and names the permission that each one needs."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
 
     async def get(self, right: str, path: str, **params: str) -> Answer:
-        """Return what is at a path; `right` is said where it is missing: "get pods in …"."""
+        """Return the object at a path; `right` names the permission: "get pods in …"."""
         try:
             return Answer(await self._client.get(path, params=params))
         except KubeError as error:
@@ -61,7 +61,7 @@ class Asking:
         return await self.get(right, path, labelSelector=selector)
 
     async def pod(self, where: str, what: str, read: Callable[[int, str], Answer]) -> Answer:
-        """Return what a pod's port answers, through the API server; `where` is POD:PORT."""
+        """Return a pod's response, through the API server; `where` is POD:PORT."""
         path = f"/api/v1/namespaces/{self._namespace}/pods/{where}/proxy/{what}"
         right = f"get pods/proxy in namespace {self._namespace}"
         try:
@@ -70,7 +70,7 @@ class Asking:
             found = _lack(error, right)
             if found.lack == "forbidden":
                 return found
-            why = f"the API server does not reach its health port ({error})"
+            why = f"the API server cannot reach its health port ({error})"
             return Answer(lack="failed", why=why)
 
     def _path(self, namespace: str, plural: str, name: str) -> str:

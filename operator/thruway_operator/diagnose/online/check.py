@@ -1,7 +1,7 @@
-"""`thruway check --cluster`: what would happen if the routes were applied. Nothing is written.
+"""`thruway check --cluster`: reports what would happen if the routes were applied; writes nothing.
 
-The API server is asked by a dry run, with the caller's own rights. What only the operator's
-translation sees is found by that same translation, over the routes that are there and these.
+The API server validates the routes in a dry run, with the caller's own permissions. The operator's
+translation then runs over these routes and those in the cluster, to find conflicts.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterError", "check_in_cluster"]
 
-# After any creationTimestamp: what is not there yet loses against what is.
+# Later than any creationTimestamp: a new route loses against an existing one.
 _NOT_YET = "9999"
 
 
 class ClusterError(Exception):
-    """The cluster cannot be asked at all; the message is a sentence."""
+    """The cluster cannot be queried at all; the message is a sentence."""
 
 
 def check_in_cluster(given: Input, access: Access) -> list[Finding]:
-    """Return what the API server and the operator would have against these routes.
+    """Return the objections of the API server and the operator to these routes.
 
     Raises:
         ClusterError: the API server cannot be reached, or has no CRD of ours.
@@ -54,7 +54,7 @@ async def _check(given: Input, access: Access) -> list[Finding]:
                 raise ClusterError(
                     f"the cluster does not know {PLURAL}.{GROUP}: install Thruway there first"
                 ) from error
-            raise ClusterError(f"the cluster cannot be asked: {error}") from error
+            raise ClusterError(f"the cluster cannot be queried: {error}") from error
         except KubeError as error:
             raise ClusterError(f"{error}: check the kubeconfig and the network") from error
 
@@ -89,7 +89,7 @@ class _Look:
         self, routes: Mapping[tuple[str, str], PassthroughRoute], own: Mapping[str, str]
     ) -> None:
         resources = await self._resources(routes, own)
-        # Which namespaces the gateway takes is known to the operator alone.
+        # Only the operator knows which namespaces the gateway accepts.
         everywhere = frozenset(namespace for namespace, _ in routes)
         policy = GatewayPolicy(everywhere, allow_private=True)
         translation = ClusterTranslator().translate(resources, policy)
@@ -97,7 +97,7 @@ class _Look:
             if route.id not in own:
                 continue
             accepted = translation.verdicts[route.id].accepted
-            if accepted.reason == "Conflicted":  # all else was found without the cluster, too
+            if accepted.reason == "Conflicted":  # other faults are found without the cluster
                 self._add("error", own[route.id], "spec.path", accepted.message)
             for field, message in missing_of(route, resources):
                 self._add("warning", own[route.id], field, message)
@@ -130,8 +130,8 @@ class _Look:
         except ApiError as error:
             if error.status == 403:
                 message = (
-                    f"you may not read {kind} {name} in namespace {namespace}, so whether it is "
-                    "right is not known; ask who may"
+                    f"you may not read {kind} {name} in namespace {namespace}, so it could not be "
+                    "checked; ask someone with that permission"
                 )
                 self._add("warning", route, "spec", message)
             elif error.status != 404:
@@ -178,7 +178,7 @@ class _Look:
             self._add("error", route.id, "metadata.namespace", message)
             return
         if error.status == 404:
-            message = f"namespace {namespace} is not there: create it, or name another"
+            message = f"namespace {namespace} does not exist: create it, or name another one"
             self._add("error", route.id, "metadata.namespace", message)
             return
         causes = error.details.get("causes") or ()
@@ -187,9 +187,9 @@ class _Look:
             # "Invalid value: …:" repeats the value, which may be a key in the wrong place.
             message = str(cause.get("message", "")).rpartition('": ')[2]
             message = message.removeprefix("Invalid value: ")
-            self._add("error", route.id, field, f"is refused by the API server: {message}")
+            self._add("error", route.id, field, f"is rejected by the API server: {message}")
         if not causes:
-            self._add("error", route.id, "spec", f"is refused by the API server: {error}")
+            self._add("error", route.id, "spec", f"is rejected by the API server: {error}")
 
     def _written(self, route: PassthroughRoute) -> dict[str, Any]:
         spec = route.spec.model_dump(by_alias=True, exclude_unset=True, mode="json")

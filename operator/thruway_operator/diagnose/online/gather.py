@@ -1,4 +1,4 @@
-"""Asks the API server for the facts. Decides nothing, writes nothing, keeps no secret value."""
+"""Reads the facts from the API server. Decides nothing, writes nothing, keeps no secret value."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ K = TypeVar("K")
 
 
 class UnknownError(Exception):
-    """There is no such namespace or pod; the message is a sentence."""
+    """The namespace or pod does not exist; the message is a sentence."""
 
 
 def gather(access: Access, namespace: str | None, pod: str | None) -> Facts:
-    """Return the facts about a namespace (None: the kubeconfig's), and one pod or all of it.
+    """Return the facts about a namespace (None: the kubeconfig's), and one or all of its pods.
 
     Raises:
-        UnknownError: the API server says that there is no such namespace or pod.
+        UnknownError: the namespace or pod does not exist.
     """
     return asyncio.run(_gather(access, namespace or access.namespace, pod or ""))
 
@@ -81,7 +81,7 @@ async def _gather(access: Access, namespace: str, pod: str) -> Facts:
 
 def _known(facts: Facts) -> None:
     if facts.namespace_object.absent:
-        raise UnknownError(f"there is no namespace {facts.namespace}: name one by -n")
+        raise UnknownError(f"there is no namespace {facts.namespace}: name one with -n")
     if facts.pods.absent:
         see = f"see kubectl -n {facts.namespace} get pods"
         raise UnknownError(
@@ -91,7 +91,7 @@ def _known(facts: Facts) -> None:
 
 
 async def _first(ask: Asking, facts: Facts) -> Facts:
-    """Ask for all whose name is known beforehand."""
+    """Request everything whose name is known beforehand."""
     here, routes = facts.namespace, f"/apis/{GROUP}/{VERSION}/namespaces/{facts.namespace}/{PLURAL}"
     questions = {
         "namespace_object": ask.get(f"get namespace {here}", f"/api/v1/namespaces/{here}"),
@@ -114,7 +114,7 @@ async def _first(ask: Asking, facts: Facts) -> Facts:
 
 
 async def _owners(ask: Asking, facts: Facts) -> dict[Owner, Answer]:
-    """Ask for the objects whose pods were refused."""
+    """Request the objects whose pods were refused."""
     owners = refused_owners(facts)
     return await _each({it: ask.here("get", OWNERS[it[0]], it[1]) for it in owners})
 
@@ -127,7 +127,7 @@ async def _pods(ask: Asking, name: str) -> Answer:
 
 
 async def _second(ask: Asking, facts: Facts) -> Facts:
-    """Ask for what the first answers name."""
+    """Request the objects that the first results name."""
     homes = {namespace_of(pod): authority_name(pod) for pod in serving_operators(facts)}
     hooks = [hook for item in facts.webhooks.items for hook in hooks_of(item)]
     services = {key for hook in hooks if (key := service_of(hook))}
@@ -149,12 +149,12 @@ async def _second(ask: Asking, facts: Facts) -> Facts:
 
 
 async def _each(questions: Mapping[K, Coroutine[Any, Any, Answer]]) -> dict[K, Answer]:
-    """Ask all at once."""
+    """Run all queries concurrently."""
     return dict(zip(questions, await asyncio.gather(*questions.values()), strict=True))
 
 
 async def _deployments(ask: Asking, facts: Facts) -> Answer:
-    """Ask for the operator's Deployment, if it has no pod."""
+    """Request the operator's Deployment if it has no pods."""
     if facts.operators.items or not facts.operators.there:
         return NOT_ASKED
     path = "/apis/apps/v1/deployments"
@@ -162,7 +162,7 @@ async def _deployments(ask: Asking, facts: Facts) -> Answer:
 
 
 async def _later(ask: Asking, facts: Facts, leases: dict[str, Answer]) -> dict[str, Answer]:
-    """Look at Leases again that look old by our clock, which may be wrong."""
+    """Read Leases again that look old by our clock, which may be wrong."""
     old = [
         at for at, found in leases.items() if found.there and not is_fresh(found.value, facts.now)
     ]
@@ -209,7 +209,7 @@ def _problems(status: int, body: str) -> Answer:
         said: Any = json.loads(body)
         return Answer([str(item) for item in said["problems"]])
     except (ValueError, KeyError, TypeError):
-        return Answer(lack="failed", why=f"its health port answers {status}, and not as expected")
+        return Answer(lack="failed", why=f"its health port sent an unexpected response ({status})")
 
 
 def _metrics(status: int, body: str) -> Answer:

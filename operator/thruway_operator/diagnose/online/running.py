@@ -1,4 +1,4 @@
-"""Whether an operator runs anywhere in the cluster, as far as the Leases tell who asks."""
+"""Finds out by Leases whether an operator runs anywhere in the cluster."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Whether one does; None if the right to list Leases in the whole cluster is missing."""
+    """Whether one runs; None without permission to list Leases in the whole cluster."""
 
     value: bool | None
     why: str = ""
-    """What shows that none does, without a full stop."""
+    """The evidence that none runs, without a full stop."""
 
     def data(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -42,7 +42,7 @@ class Running:
 
 
 async def read_running(client: KubeClient) -> Running:
-    """Ask for the Leases of all operators; again a moment later, if none looks renewed.
+    """Read the Leases of all operators, and again a moment later if none looks renewed.
 
     Raises:
         KubeError: the API server cannot be reached, or fails.

@@ -1,4 +1,4 @@
-"""`thruway status`: every route of a cluster, and what became of it, as the API server has it."""
+"""`thruway status`: every route of a cluster and its state, as the API server reports it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TITLES = ("NAMESPACE", "NAME", "PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PRO
 
 
 class StatesError(Exception):
-    """The cluster cannot be asked; the message is a sentence."""
+    """The cluster cannot be queried; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,22 @@ class RouteState:
 
     @property
     def good(self) -> bool:
-        """Whether every proxy serves what its author wrote last."""
+        """Whether every proxy serves the latest version."""
         current = self.observed == self.generation
         whole = {self._status("Programmed"), self._status("ResolvedRefs")} == {"True"}
         return current and whole
 
     @property
     def complaint(self) -> str:
-        """The first condition that is not as it should be, with reason and message."""
+        """The first bad condition, with reason and message."""
         if not self.conditions:
-            return "Waiting: no operator has looked at it yet: is one running?"
+            return "Waiting: no operator has processed it yet: check that one is running"
         for kind in ("Accepted", "ResolvedRefs", "Programmed"):
             found = self.conditions.get(kind, {})
             if found.get("status") != "True":
                 return f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
         if self.observed != self.generation:
-            return "Waiting: the operator has not looked at its newest generation yet"
+            return "Waiting: the operator has not processed its latest generation yet"
         return ""
 
     def row(self) -> tuple[str, ...]:
@@ -94,22 +94,22 @@ class RouteState:
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """All routes that were asked for, by namespace and name, and whether an operator runs."""
+    """All requested routes, by namespace and name, and whether an operator runs."""
 
     routes: Sequence[RouteState]
     operator: Running
 
     @property
     def good(self) -> bool:
-        """Whether every route is, and what is said of them is of now."""
+        """Whether every route is good, and the statuses are current."""
         return self.operator.value is not False and all(route.good for route in self.routes)
 
     @property
     def warning(self) -> str:
-        """A sentence if no operator runs, so that nobody keeps the routes' status; or ""."""
+        """A sentence if no operator runs, so that statuses are outdated; otherwise ""."""
         if self.operator.value is not False:
             return ""
-        last = ": this is what it last said" if self.routes else ""
+        last = ": this is its last report" if self.routes else ""
         return f"No operator is running ({self.operator.why}){last}."
 
     def data(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def read_states(access: Access, namespace: str | None) -> States:
     """Return the routes of a namespace, or of all.
 
     Raises:
-        StatesError: the API server cannot be reached, knows no PassthroughRoute, or refuses.
+        StatesError: the API server cannot be reached, lacks the CRD, or rejects the request.
     """
     return asyncio.run(_read(access, namespace))
 
@@ -141,7 +141,7 @@ async def _read(access: Access, namespace: str | None) -> States:
                 raise StatesError(
                     f"the cluster does not know {PLURAL}.{GROUP}: install Thruway there first"
                 ) from error
-            where = f"namespace {namespace}" if namespace else "all namespaces: name one by -n"
+            where = f"namespace {namespace}" if namespace else "all namespaces: name one with -n"
             if error.status == 403:
                 raise StatesError(f"you may not list PassthroughRoutes in {where}") from error
             raise StatesError(str(error)) from error
@@ -152,12 +152,12 @@ async def _read(access: Access, namespace: str | None) -> States:
 
 
 async def _check_namespace(client: KubeClient, name: str) -> None:
-    """Raise StatesError if there is no such namespace; whoever may not see it is not told."""
+    """Raise StatesError if the namespace does not exist; ignore a lack of permission."""
     try:
         await client.get(f"/api/v1/namespaces/{name}")
     except ApiError as error:
         if error.status == 404:
-            raise StatesError(f"there is no namespace {name}: name one by -n") from error
+            raise StatesError(f"there is no namespace {name}: name one with -n") from error
 
 
 def _state(item: Mapping[str, Any]) -> RouteState:
@@ -179,7 +179,7 @@ def _state(item: Mapping[str, Any]) -> RouteState:
 
 def table(states: Sequence[RouteState]) -> Iterable[str]:
     """Yield the lines of the table, then a sentence for each route that is not good."""
-    # Nothing here is a user's free text: the API server has checked names, paths and URLs.
+    # None of this is free text: the API server has validated names, paths and URLs.
     rows = [_TITLES, *(state.row() for state in states)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
     for row in rows:

@@ -1,4 +1,4 @@
-"""The demonstration upstream, for people without a key: OpenAI's shapes with made-up content.
+"""The demonstration upstream, for users without a key: OpenAI's formats with invented content.
 
 Contract: "layers of the laptop".
 """

@@ -1,7 +1,7 @@
-"""The demonstration upstream, for people without a key: it answers in OpenAI's shapes, in-process.
+"""The demonstration upstream, for users without a key: it responds in OpenAI's formats.
 
-Listens on a free loopback port for as long as the `with` lasts. It never calls anything else and
-never repeats a header, so a key that a client sends by mistake goes nowhere.
+It runs in this process and listens on a free loopback port while the `with` lasts. It never calls
+another server and never repeats a header, so a key that a client sends by mistake stays here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo_app", "demo_upstream"]
 
-_WORD_DELAY = 0.03  # seconds between two words of a stream: to be seen, not to be waited for
+_WORD_DELAY = 0.03  # seconds between two words of a stream: visible, but not slow
 _BODY_LIMIT = 32 * 1024 * 1024  # bytes
 _KNOWN = "GET /v1/models, POST /v1/chat/completions, POST /v1/responses and POST /v1/embeddings"
 
@@ -88,13 +88,13 @@ class _Demo:
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         answer = web.StreamResponse(headers=headers)
         await answer.prepare(request)
-        # A client that leaves in mid-stream is nothing to report.
+        # A client that disconnects in mid-stream is not an error.
         with contextlib.suppress(ConnectionResetError):
             *words, last = frames
             for frame in words:
                 await answer.write(frame.encode())
                 await asyncio.sleep(self._word_delay)
-            # In one with the end of the body: SDKs hang up when they have read the last event.
+            # Send it together with the body's end: SDKs disconnect after the last event.
             await answer.write_eof(last.encode())
         return answer
 
@@ -138,7 +138,7 @@ async def _unknown(request: web.Request) -> web.StreamResponse:
 async def _in_shape(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Every error in OpenAI's shape, those of aiohttp itself included."""
+    """Convert every error to OpenAI's format, including aiohttp's own."""
     try:
         return await handler(request)
     except _BadRequestError as error:
@@ -150,7 +150,7 @@ async def _in_shape(
 def demo_app(
     *, word_delay: float = _WORD_DELAY, clock: Callable[[], float] = time.time
 ) -> web.Application:
-    """The application; `word_delay` in seconds, `clock` in Unix seconds."""
+    """Return the application; `word_delay` in seconds, `clock` in Unix seconds."""
     demo = _Demo(word_delay, clock)
     app = web.Application(middlewares=[_in_shape], client_max_size=_BODY_LIMIT)
     app.router.add_get("/v1/models", demo.models)
@@ -164,9 +164,9 @@ def demo_app(
 
 @contextlib.asynccontextmanager
 async def demo_upstream(*, word_delay: float = _WORD_DELAY) -> AsyncIterator[str]:
-    """Run the demonstration on a free port of 127.0.0.1; gives `http://127.0.0.1:PORT`.
+    """Run the demonstration on a free port of 127.0.0.1; yield `http://127.0.0.1:PORT`.
 
-    At the end streams in progress are cut. Raises OSError if no port can be had.
+    At the end, streams in progress are cut. Raises OSError if no port is available.
     """
     runner = web.AppRunner(demo_app(word_delay=word_delay), access_log=None, shutdown_timeout=0.1)
     await runner.setup()

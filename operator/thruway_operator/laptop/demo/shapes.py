@@ -1,7 +1,7 @@
-"""OpenAI's shapes, as far as the demonstration upstream speaks them: pure functions to plain data.
+"""OpenAI's formats, as far as the demonstration upstream uses them: pure functions to plain data.
 
 Source: the API reference of OpenAI (platform.openai.com/docs/api-reference) and the models of its
-Python SDK, which the tests parse the answers with. Token counts are counts of words.
+Python SDK, with which the tests parse the responses. Token counts are counts of words.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ECHO_LIMIT = 2000  # characters
 
 @dataclass(frozen=True)
 class Reply:
-    """What one answer says: `created` in Unix seconds, `ident` unique, prompt in words."""
+    """The content of one response: `created` in Unix seconds, `ident` unique, prompt in words."""
 
     ident: str
     model: str
@@ -51,7 +51,7 @@ class Reply:
 
 
 def answer_text(message: str) -> str:
-    """What the demonstration says to this message."""
+    """Return the demonstration's reply to this message."""
     echo = message if len(message) <= _ECHO_LIMIT else message[:_ECHO_LIMIT] + "…"
     said = f'You said: "{echo}"' if echo else "You said nothing."
     return (
@@ -63,7 +63,7 @@ def answer_text(message: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The text in pieces of one word each; joined they are the text again."""
+    """Split the text into pieces of one word each, which joined give the text again."""
     return re.findall(r"\s*\S+|\s+$", text)
 
 
@@ -130,7 +130,7 @@ def chat_completion(reply: Reply) -> Json:
 
 
 def chat_chunks(reply: Reply, *, include_usage: bool) -> Iterator[Json]:
-    """The same as `stream: true` sends it; with `stream_options.include_usage` one chunk more."""
+    """The same as `stream: true` sends it; `stream_options.include_usage` adds one chunk."""
 
     def chunk(choices: list[Json], usage: Json | None) -> Json:
         body = {
@@ -172,7 +172,7 @@ def _message(reply: Reply, *, done: bool) -> Json:
 
 
 def response(reply: Reply, *, done: bool = True) -> Json:
-    """POST /v1/responses in one piece; not `done`: as the first events of a stream carry it."""
+    """POST /v1/responses in one piece; not `done`: as in the first events of a stream."""
     out = len(words(reply.text))
     usage = {
         "input_tokens": reply.prompt_words,
@@ -236,12 +236,12 @@ def _events(reply: Reply) -> Iterator[Json]:
 
 
 def embeddings(model: str, texts: list[str], *, as_base64: bool) -> Json:
-    """POST /v1/embeddings: 16 numbers between -1 and 1 from a hash; they mean nothing."""
+    """POST /v1/embeddings: 16 numbers between -1 and 1 from a hash, without meaning."""
     data: list[Json] = []
     for index, text in enumerate(texts):
         digest = hashlib.sha256(text.encode(errors="replace")).digest()[:_DIMENSIONS]
         vector = [byte / 127.5 - 1.0 for byte in digest]
-        # Little-endian float32, which is what SDKs ask for by default and decode.
+        # Little-endian float32, which SDKs request by default and decode.
         packed = base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode()
         embedding = packed if as_base64 else vector
         data.append({"object": "embedding", "index": index, "embedding": embedding})

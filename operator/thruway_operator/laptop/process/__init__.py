@@ -1,6 +1,6 @@
-"""Child processes: started, watched, restarted, and never left behind.
+"""Starts, watches and restarts child processes, and never leaves one behind.
 
-Knows nothing of routes or Envoy. `guardian` and `launch` are also programs of their own, started
-with `python -I -S`, so they import the standard library only.
+It knows nothing about routes or Envoy. `guardian` and `launch` are also separate programs, started
+with `python -I -S`, so they import only the standard library.
 Contract: "layers of the laptop".
 """

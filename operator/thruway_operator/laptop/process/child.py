@@ -1,4 +1,4 @@
-"""One run of one child process: started behind the gate, its lines, its end."""
+"""One run of one child process: its start behind the gate, its output lines, its end."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["Child", "Command", "OnLine", "ProcessError", "spawn", "status_in_wor
 OnLine: TypeAlias = "Callable[[bytes], None]"
 
 _STDERR_KEPT = 20  # lines
-_DRAIN = 1.0  # seconds for the last output, once the process has ended
+_DRAIN = 1.0  # seconds to read the last output after the process has ended
 
 
 class ProcessError(Exception):
-    """A child process cannot be started; the message is a sentence for the person at the screen."""
+    """A child process cannot be started; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, and who gets its lines (without their end, cut at 64 KiB)."""
+    """What to run, and the callbacks for its lines (without line ends, cut at 64 KiB)."""
 
     name: str
     argv: Sequence[str]
@@ -45,7 +45,7 @@ class Command:
 
 
 def status_in_words(code: int) -> str:
-    """An exit status as `subprocess` has it (negative: the signal) in words."""
+    """Describe an exit status from `subprocess` (negative: a signal) in words."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -55,10 +55,10 @@ def status_in_words(code: int) -> str:
 
 
 class Child(asyncio.SubprocessProtocol):
-    """One run of a process: its lines, and when it ended.
+    """One run of a process: its lines and its end.
 
-    The protocol and not `asyncio.subprocess.Process`: that one's `wait()` differs between Python
-    versions in whether it also awaits the pipes, which a grandchild may hold open for long.
+    It uses the protocol, not `asyncio.subprocess.Process`: depending on the Python version,
+    `Process.wait()` also waits for the pipes, which a grandchild may hold open for long.
     """
 
     def __init__(self, command: Command) -> None:
@@ -76,12 +76,12 @@ class Child(asyncio.SubprocessProtocol):
     # ------------------------------------------------------------------ what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The process is there; its pipes follow."""
+        """The process has started; its pipes follow."""
         assert isinstance(transport, asyncio.SubprocessTransport)  # noqa: S101 (for the type)
         self.transport, self.pid = transport, transport.get_pid()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Bytes of stdout (1) or stderr (2)."""
+        """Bytes from stdout (1) or stderr (2)."""
         self._deliver(fd, self._splitters[fd].feed(data))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
@@ -92,7 +92,7 @@ class Child(asyncio.SubprocessProtocol):
             self.drained.set_result(None)
 
     def process_exited(self) -> None:
-        """The process has ended; its pipes may still hold bytes."""
+        """The process has ended; its pipes may still contain bytes."""
         if not self.exited.done():
             self.exited.set_result(None)
 
@@ -104,18 +104,18 @@ class Child(asyncio.SubprocessProtocol):
         return "an unknown end" if code is None else status_in_words(code)
 
     def terminate(self) -> None:
-        """SIGTERM to the leader alone: how its workers end is its business."""
+        """Send SIGTERM only to the leader, which ends its own workers."""
         if self.transport is not None and not self.exited.done():
             with contextlib.suppress(ProcessLookupError):
                 self.transport.terminate()
 
     def kill_group(self) -> None:
-        """SIGKILL to it and all that it started and that stayed in its group."""
+        """Send SIGKILL to the process and every descendant in its group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def close(self) -> None:
-        """Leave nothing: workers of a dead leader would hold its ports and pipes."""
+        """Kill what remains: workers of a dead leader would hold its ports and pipes."""
         self.kill_group()
         await asyncio.wait([self.exited])
         await asyncio.wait([self.drained], timeout=_DRAIN)
@@ -137,9 +137,9 @@ class Child(asyncio.SubprocessProtocol):
 
 
 async def spawn(command: Command, guard: Guard) -> Child:
-    """Start one run: behind the gate, registered with the guard, then let go.
+    """Start one run: behind the gate, then register it with the guard, then open the gate.
 
-    To be called in the main thread: on Linux a child dies with the *thread* that started it
+    Call it in the main thread: on Linux a child dies with the *thread* that started it
     (PR_SET_PDEATHSIG). Raises ProcessError.
     """
     gate, opener = os.pipe()
@@ -165,5 +165,5 @@ async def spawn(command: Command, guard: Guard) -> Child:
         raise ProcessError(f"{command.name} could not be started: {reason}") from error
     finally:
         os.close(gate)
-        os.close(opener)  # without the `+` the launcher leaves
+        os.close(opener)  # without a `+`, the launcher exits
     return child

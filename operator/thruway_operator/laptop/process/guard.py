@@ -1,4 +1,4 @@
-"""The parent's side of the guard: start it, and tell it what must not outlive `thruway up`."""
+"""The parent's side of the guard: starts it, and registers what must not outlive `thruway up`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "GuardError"]
 
-# More than the guard itself gives the processes it ends; seconds.
+# Seconds; longer than the guard itself waits for the processes that it ends.
 _CLOSE_WAIT = 10.0
 
 
 class GuardError(Exception):
-    """The guard could not be started or cannot be told what it must be told."""
+    """The guard could not be started, or cannot be reached."""
 
 
 class Guard:
     """The parent's side: starts the guard process and tells it what to watch.
 
-    A guard that was killed is started anew at the next call, and told everything again. Not for
-    use from several threads. Every call may raise `GuardError`.
+    A guard that was killed is restarted at the next call, and everything is registered again. It
+    must not be used from several threads. Every call may raise `GuardError`.
     """
 
     def __init__(self) -> None:
@@ -42,34 +42,34 @@ class Guard:
         return self._process.pid if self._process else None
 
     def add(self, pid: int) -> bool:
-        """Watch the process group that `pid` leads; False if there is no such process any more."""
+        """Watch the process group that `pid` leads; return False if the process is gone."""
         token = guardian.start_token(pid)
         if token is None:
             return False
         self._processes[pid] = token
-        self._tell(f"+{pid} {token}")
+        self._send(f"+{pid} {token}")
         return True
 
     def discard(self, pid: int) -> None:
-        """Watch this group no longer; nothing to do once closed."""
+        """Stop watching this group; does nothing once closed."""
         if self._processes.pop(pid, None) is not None and self._pipe is not None:
-            self._tell(f"-{pid}")
+            self._send(f"-{pid}")
 
     def remove_later(self, folder: str) -> None:
         """Remove this folder (absolute path, without a line break) when the parent is gone."""
         if not folder.startswith("/") or "\n" in folder:
-            raise GuardError(f"The guard takes absolute paths without line breaks, not {folder!r}.")
+            raise GuardError(f"The guard needs an absolute path without line breaks: {folder!r}.")
         self._folders.append(folder)
-        self._tell(f"rm {folder}")
+        self._send(f"rm {folder}")
 
     def keep(self, folder: str) -> None:
-        """Leave this folder alone again; nothing to do once closed."""
+        """Do not remove this folder after all; does nothing once closed."""
         if folder in self._folders and self._pipe is not None:
             self._folders.remove(folder)
-            self._tell(f"keep {folder}")
+            self._send(f"keep {folder}")
 
     def close(self) -> None:
-        """Let the guard finish: it ends what is still registered, and then itself."""
+        """Let the guard finish: it ends what is still registered, and then exits."""
         pipe, process, self._pipe, self._process = self._pipe, self._process, None, None
         if pipe is not None:
             os.close(pipe)
@@ -77,7 +77,7 @@ class Guard:
             return
         try:
             process.wait(_CLOSE_WAIT)
-        except subprocess.TimeoutExpired:  # stopped, perhaps
+        except subprocess.TimeoutExpired:  # perhaps it is stopped
             process.kill()
             process.wait()
 
@@ -91,8 +91,8 @@ class Guard:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)  # a stopped guard must not stop the parent
         try:
-            # Its own session and no terminal streams: Ctrl-C passes it by, and a pipe behind
-            # `thruway up | …` ends with `thruway up`.
+            # It has its own session and no terminal streams, so Ctrl-C does not reach it, and the
+            # pipe in `thruway up | …` closes with `thruway up`.
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid())],
                 stdin=read_end,
@@ -109,7 +109,7 @@ class Guard:
             os.close(read_end)
         self._pipe = write_end
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         if self._pipe is None:
             raise GuardError("The guard is closed.")
         try:
@@ -117,12 +117,14 @@ class Guard:
         except BrokenPipeError:
             self._revive()
         except BlockingIOError as error:
-            raise GuardError("The guard process does not read; is it stopped?") from error
+            raise GuardError(
+                "The guard process does not read: check that it is not stopped."
+            ) from error
 
     def _revive(self) -> None:
         self.close()
         self._start()
         for pid, token in self._processes.items():
-            self._tell(f"+{pid} {token}")
+            self._send(f"+{pid} {token}")
         for folder in self._folders:
-            self._tell(f"rm {folder}")
+            self._send(f"rm {folder}")

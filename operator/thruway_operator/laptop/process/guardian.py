@@ -1,11 +1,12 @@
-"""Nothing stays behind when `thruway up` dies, not even after `kill -9`.
+"""Cleans up when `thruway up` dies, even after `kill -9`.
 
-A process cannot clean up after its own SIGKILL, so a second one waits for it: the guard holds the
-read end of a pipe whose only write end belongs to `thruway up`. The kernel closes that end whatever
-the parent died of; the guard then ends every registered process group and removes the run folder.
+A process cannot clean up after its own SIGKILL, so a second one waits for its end. The guard holds
+the read end of a pipe whose only write end belongs to `thruway up`. The kernel closes that end
+however the parent dies; the guard then ends every registered process group and removes the run
+folder.
 
-Run as `python -I -S guardian.py PARENT_PID` with the pipe as its standard input; `guard` is the
-parent's side of it. The lines on the pipe: `+PID TOKEN`, `-PID`, `rm DIR`, `keep DIR`.
+It runs as `python -I -S guardian.py PARENT_PID` with the pipe as its standard input; `guard` is the
+parent's side. The lines on the pipe are `+PID TOKEN`, `-PID`, `rm DIR` and `keep DIR`.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # spares the guard the import of typing
+TYPE_CHECKING = False  # avoids the import of typing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["Watched", "live_groups", "start_token"]
 
-# What the guard gives processes to end by themselves, and the kernel to end them, in seconds.
+# Seconds for processes to exit after SIGTERM, and for the kernel to end them after SIGKILL.
 _GRACE = 1.5
 _KILL_WAIT = 2.0
 _POLL = 0.02
-# The pipe tells of the parent's death at once. Should something forked from the parent still hold
-# the write end, a look at getppid() this often (seconds) tells as well.
+# The pipe signals the parent's death immediately. If a process forked from the parent still holds
+# the write end, a check of getppid() at this interval (seconds) detects it.
 _PARENT_CHECK = 2.0
 _DEAD_STATES = ("Z", "X")
 
@@ -37,16 +38,16 @@ _DEAD_STATES = ("Z", "X")
 
 
 def _stat_fields(text: str) -> tuple[str, int, str]:
-    """State, process group and start token of one /proc/PID/stat (proc_pid_stat(5)).
+    """Return state, process group and start token from a /proc/PID/stat (proc_pid_stat(5)).
 
-    The command in parentheses may itself hold spaces and parentheses, hence the last `)`.
+    The command in parentheses may itself contain spaces and parentheses, hence the last `)`.
     """
     fields = text[text.rindex(")") + 2 :].split()
     return fields[0], int(fields[2]), fields[19]
 
 
 def _ps_fields(line: str) -> tuple[int, tuple[str, int, str]]:
-    """The same of one line of `ps -o pid=,pgid=,stat=,lstart=`: the token is the start date."""
+    """Return the same from a line of `ps -o pid=,pgid=,stat=,lstart=`; the token is the date."""
     pid, group, state, *started = line.split()
     return int(pid), (state[0], int(group), "_".join(started))
 
@@ -60,7 +61,7 @@ def _read(path: str) -> str:
 
 
 def _processes(pid: int | None = None) -> dict[int, tuple[str, int, str]]:
-    """Every process (or only `pid`): its state, group and start token."""
+    """Return the state, group and start token of every process (or only `pid`)."""
     found: dict[int, tuple[str, int, str]] = {}
     if os.access("/proc/self/stat", os.R_OK):
         for name in [str(pid)] if pid is not None else filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 (pathlib is slow to import)
@@ -82,16 +83,16 @@ def _processes(pid: int | None = None) -> dict[int, tuple[str, int, str]]:
 
 
 def start_token(pid: int) -> str | None:
-    """A text that tells this process from a later one with the same id; None if it is gone."""
+    """Return a text that distinguishes this process from a later one with its id; None if gone."""
     entry = _processes(pid).get(pid)
     return entry[2] if entry else None
 
 
 def live_groups(registered: dict[int, str]) -> list[int]:
-    """Those of the registered groups (leader's id: its start token) with a member alive.
+    """Return the registered groups (leader's id: its start token) with a live member.
 
     A leader with another token means that the id was reused, which the kernel allows only when the
-    old group has no member left. A leader that is gone may leave members: they are still ours.
+    old group has no members left. If a leader is gone, the remaining members are still ours.
     """
     table = _processes()
     alive = {group for state, group, _ in table.values() if state not in _DEAD_STATES}
@@ -120,14 +121,14 @@ def _await_end(registered: dict[int, str], seconds: float) -> list[int]:
 
 
 class Watched:
-    """What the lines read so far ask for."""
+    """The registrations from the lines read so far."""
 
     def __init__(self) -> None:
         self.processes: dict[int, str] = {}
         self.folders: list[str] = []
 
     def take(self, line: str) -> None:
-        """Apply one line; one that says nothing known is ignored."""
+        """Apply one line; unknown lines are ignored."""
         head, _, rest = line.partition(" ")
         if head == "rm" and rest.startswith("/"):
             self.folders.append(rest)
@@ -153,7 +154,7 @@ class Watched:
 
 
 def _parent_lines(descriptor: int, parent: int) -> Iterable[str]:
-    """The lines on the pipe until its other end is closed or the parent is gone."""
+    """Yield the lines on the pipe until its other end is closed or the parent is gone."""
     rest = b""
     while os.getppid() == parent:
         if not select.select([descriptor], [], [], _PARENT_CHECK)[0]:
@@ -165,8 +166,8 @@ def _parent_lines(descriptor: int, parent: int) -> Iterable[str]:
 
 
 def _main() -> None:
-    # Only the end of the parent ends the guard: a closed terminal, a Ctrl-C or the SIGTERM that a
-    # session manager sends to everyone must not come first.
+    # Only the parent's end may end the guard. So ignore a closed terminal, Ctrl-C, and the SIGTERM
+    # that a session manager sends to all processes.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     watched = Watched()

@@ -1,4 +1,4 @@
-"""Bytes of a pipe into lines: of any length, without losing the last."""
+"""Splits the bytes of a pipe into lines of any length, without losing the last one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ LINE_LIMIT = 64 * 1024
 
 
 class LineSplitter:
-    r"""Cuts a stream of bytes at `\n` into lines of at most `limit` bytes, line ends not included.
+    r"""Splits a stream of bytes at `\n` into lines of at most `limit` bytes, without line ends.
 
-    What a line has beyond the limit is dropped, and never held in memory. The lines do not depend
-    on how the bytes were chunked.
+    The rest of a longer line is dropped and never held in memory. The lines do not depend on how
+    the bytes were chunked.
     """
 
     def __init__(self, limit: int = LINE_LIMIT) -> None:
@@ -20,7 +20,7 @@ class LineSplitter:
         self._open = False  # whether the line being read has any byte, kept or dropped
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that these bytes complete."""
+        """Return the lines that these bytes complete."""
         *ended, tail = data.split(b"\n")
         lines = []
         for piece in ended:
@@ -30,7 +30,7 @@ class LineSplitter:
         return lines
 
     def close(self) -> list[bytes]:
-        r"""The last line, if the stream did not end in `\n`."""
+        r"""Return the last line, if the stream did not end in `\n`."""
         return [self._take()] if self._open else []
 
     def _append(self, piece: bytes) -> None:

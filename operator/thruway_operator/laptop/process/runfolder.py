@@ -1,7 +1,7 @@
-"""The private folder of one run: sockets and bootstraps, for no other user, never left behind.
+"""The private folder of one run, for sockets and bootstraps; it is never left behind.
 
-Removed at the end of the `with`; by the guard if this process is killed; and if the guard is killed
-as well, by the next run, which finds the folder's lock free.
+It is removed at the end of the `with`; by the guard if this process is killed; and, if the guard is
+killed too, by the next run, which finds the folder's lock free.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _RANDOM = 8  # characters that tempfile appends to the prefix
 
 
 class RunFolderError(Exception):
-    """The run's private folder cannot be made."""
+    """The run's private folder cannot be created."""
 
 
 def socket_path_limit(platform: str = sys.platform) -> int:
-    """The longest path of a Unix socket in bytes: sun_path without its final NUL (unix(7))."""
+    """Return the longest path of a Unix socket in bytes: sun_path without its NUL (unix(7))."""
     return 107 if platform.startswith("linux") else 103
 
 
 def _base(temporary: str, longest_name: int, limit: int) -> str:
-    """The folder to make run folders in: `temporary`, or /tmp when its sockets would not fit."""
+    """Return the parent of run folders: `temporary`, or /tmp if its socket paths are too long."""
     needed = len(os.fsencode(temporary)) + 1 + len(_PREFIX) + _RANDOM + 1 + longest_name
     return "/tmp" if needed > limit or "\n" in temporary else temporary  # noqa: S108 (mkdtemp is safe in it)
 
 
 def _take_lock(folder: Path) -> int:
-    """Lock the folder for as long as this process lives; the lock appears only once it is held."""
+    """Lock the folder while this process lives; the lock file appears only once it is locked."""
     fresh = folder / (_LOCK + ".new")
     descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -52,7 +52,7 @@ def _take_lock(folder: Path) -> int:
 
 
 def _abandoned(folder: Path) -> bool:
-    """Whether this folder is ours by owner and its run is over: nobody holds the lock."""
+    """Whether we own this folder and its run is over, that is, its lock is free."""
     try:
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             return False
@@ -77,17 +77,17 @@ def _sweep(base: str) -> None:
 
 @contextlib.contextmanager
 def run_folder(guard: Guard | None = None, *, longest_name: int = 32) -> Iterator[Path]:
-    """A fresh folder (mode 0700) in which a name of `longest_name` bytes can be a Unix socket.
+    """Yield a new folder (mode 0700) in which a name of `longest_name` bytes can be a Unix socket.
 
-    Made in $TMPDIR, or in /tmp when that is too long a path; removed at the end. `guard` removes it
-    if this process does not come to it. Raises RunFolderError.
+    It is created in $TMPDIR, or in /tmp if that path is too long, and removed at the end, or by
+    `guard` if this process cannot. Raises RunFolderError.
     """
     base = _base(tempfile.gettempdir(), longest_name, socket_path_limit())
     _sweep(base)
     try:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     except OSError as error:
-        raise RunFolderError(f"No folder can be made in {base}: {error.strerror}.") from error
+        raise RunFolderError(f"Cannot create a folder in {base}: {error.strerror}.") from error
     if guard is not None:
         guard.remove_later(str(folder))
     lock = None

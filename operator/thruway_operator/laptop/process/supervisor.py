@@ -1,7 +1,7 @@
 """Keeps the child processes of `thruway up` running, and ends them in order.
 
-Each child leads a session of its own, so that Ctrl-C in the terminal reaches `thruway up` alone,
-and is started through `launch`, registered with the guard before it runs a line of its own code.
+Each child leads its own session, so that Ctrl-C in the terminal reaches only `thruway up`. It is
+started through `launch`, and registered with the guard before it runs its own code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 _GOOD_RUN = 10.0  # seconds after which earlier crashes are forgotten
 
-# What a child may inherit. A list of what is allowed, so that no key can ever slip through.
+# Variables that a child may inherit. It is an allow list, so that no key can slip through.
 _ALLOWED = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LANG"}
     | {"LANGUAGE", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME"}
@@ -60,9 +60,9 @@ class Kind(StrEnum):
 class ProcessEvent:
     """Something that happened to the process of this name.
 
-    `status` (Exited): how it ended, in words. `stderr`: the last lines it wrote there, at
-    most 20, as they came: not fit for a terminal before control characters are escaped. `delay`
-    (Restarting): seconds until the next start. `expected`: it was told to stop.
+    `status` (Exited): how it ended, in words. `stderr`: the last lines of its stderr, at most 20,
+    unchanged: escape control characters before showing them. `delay` (Restarting): seconds until
+    the next start. `expected`: it was asked to stop.
     """
 
     name: str
@@ -85,24 +85,24 @@ class _Kept:
 
 
 def minimal_env(environ: Mapping[str, str] | None = None, **extra: str) -> dict[str, str]:
-    """The environment for a child: what is on the allow list, and `extra`. Never a key."""
+    """Return the environment for a child: allowed variables and `extra`, never a key."""
     source = os.environ if environ is None else environ
     return {name: value for name, value in source.items() if name in _ALLOWED} | extra
 
 
 def restart_delay(crashes: int) -> float:
-    """Seconds before the next start after so many crashes in a row: 0, 0.1, 0.2 … 5."""
+    """Return the seconds before the next start after this many crashes in a row: 0, 0.1 … 5."""
     if crashes <= 1:
         return 0.0
     return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(crashes - 2, 16))
 
 
 class Supervisor:
-    """Starts child processes, restarts those that end unasked, and stops them in a given order.
+    """Starts child processes, restarts those that crash, and stops them in a given order.
 
-    A first crash is followed by an immediate restart, further ones by one after 0.1 s, doubling up
-    to 5 s; 10 s of running make good. `attempts`: so many crashes in a row, and it gives up on that
-    process (None: never). Callbacks run in the event loop and must not block.
+    The first crash leads to an immediate restart; further restarts wait for 0.1 s, doubling up to
+    5 s. After a run of 10 s, earlier crashes are forgotten. `attempts`: after so many crashes in a
+    row, the process is given up (None: never). Callbacks run in the event loop and must not block.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Supervisor:
         await self.stop()
 
     def pid(self, name: str) -> int | None:
-        """The process id of this one's present run; None between two runs."""
+        """Return the process id of the current run; None between two runs."""
         kept = self._kept.get(name)
         return kept.child.pid if kept and kept.child else None
 
@@ -138,16 +138,16 @@ class Supervisor:
         on_stderr_line: OnLine | None = None,
         cwd: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Start a process under this name and keep it running; returns once it has begun.
+        """Start a process under this name and keep it running; return once it has started.
 
-        Lines arrive without their end, cut at 64 KiB. Raises ProcessError if the program is not
-        there or the system refuses; ValueError if the name is taken.
+        Lines arrive without line ends, cut at 64 KiB. Raises ProcessError if the program does not
+        exist or the system refuses to start it; ValueError if the name is in use.
         """
         if name in self._kept:
             raise ValueError(f"A process named {name} is already kept.")
         program = shutil.which(argv[0], path=env.get("PATH"))
         if program is None:
-            raise ProcessError(f"The program {argv[0]} was not found; is it installed?")
+            raise ProcessError(f"The program {argv[0]} was not found: install it.")
         folder = None if cwd is None else os.fspath(cwd)
         line = [program, *argv[1:]]
         kept = _Kept(Command(name, line, dict(env), folder, on_stdout_line, on_stderr_line))
@@ -159,10 +159,10 @@ class Supervisor:
     async def stop(
         self, deadlines: Mapping[str, float] | None = None, *, default: float = 5.0
     ) -> None:
-        """End the named ones in this order, then the others, last started first.
+        """Stop the named processes in this order, then the others, last started first.
 
-        Each gets SIGTERM and so many seconds, then SIGKILL. Those whose turn has not come are
-        kept running. If cancelled, everything is killed at once.
+        Each gets SIGTERM, and SIGKILL after its time limit in seconds. Those that are not yet being
+        stopped are kept running. If cancelled, everything is killed immediately.
         """
         first = {name: limit for name, limit in (deadlines or {}).items() if name in self._kept}
         others = {name: default for name in reversed(self._kept) if name not in first}
@@ -174,7 +174,7 @@ class Supervisor:
             raise
 
     def kill(self) -> None:
-        """SIGKILL to every process with all that it started; no restart."""
+        """Send SIGKILL to every process and its descendants, without a restart."""
         for kept in self._kept.values():
             kept.stopping.set()
             if kept.child:
@@ -193,7 +193,7 @@ class Supervisor:
     async def _spawn(self, kept: _Kept) -> None:
         kept.child = await spawn(kept.command, self._guard)
         self._emit(ProcessEvent(kept.command.name, Kind.STARTED, kept.child.pid))
-        if kept.stopping.is_set():  # the order to stop came while it was being started
+        if kept.stopping.is_set():  # it was asked to stop while it was being started
             kept.child.terminate()
 
     async def _supervise(self, kept: _Kept, begun: asyncio.Future[None]) -> None:
@@ -212,11 +212,11 @@ class Supervisor:
                 return
 
     async def _begin(self, kept: _Kept, begun: asyncio.Future[None]) -> bool:
-        """Start a run and tell the caller of `start` how the first went; whether to go on."""
+        """Start a run, report the first one to the caller of `start`; return whether to go on."""
         name = kept.command.name
         try:
             await self._spawn(kept)
-        except ProcessError as error:  # out of processes or files, perhaps only now
+        except ProcessError as error:  # perhaps a temporary lack of processes or files
             self._emit(ProcessEvent(name, Kind.EXITED, status=str(error)))
             if begun.done():
                 return True
@@ -228,7 +228,7 @@ class Supervisor:
         return True
 
     async def _pause(self, kept: _Kept, crashes: int) -> bool:
-        """Wait before the next run; False if there is to be none."""
+        """Wait before the next run; return False if there is none."""
         name = kept.command.name
         if crashes == self._attempts:
             self._emit(ProcessEvent(name, Kind.GAVE_UP))
@@ -242,13 +242,13 @@ class Supervisor:
         return False
 
     async def _end_of_run(self, kept: _Kept, child: Child) -> None:
-        """Wait for the end of this run, leave nothing of it, and tell. If cancelled, end it."""
+        """Wait for the end of this run, clean up, and report it. If cancelled, end the run."""
         try:
             await asyncio.wait([child.exited])
         finally:
             kept.child = None
             await child.close()
-            with contextlib.suppress(GuardError):  # it knows a reused id by its start token
+            with contextlib.suppress(GuardError):  # the guard detects a reused id by its token
                 self._guard.discard(child.pid)
         name, expected = kept.command.name, kept.stopping.is_set()
         lines = tuple(child.stderr)

@@ -1,4 +1,4 @@
-"""`thruway up` itself: configuration, Envoy, extproc's workers and the console, wired together.
+"""`thruway up` itself: connects configuration, Envoy, extproc's workers and the console.
 
 Contract: "layers of the laptop".
 """

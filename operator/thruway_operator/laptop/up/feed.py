@@ -1,4 +1,4 @@
-"""Configuration for the laptop's Envoy: read, translate, publish, and again when a file changes."""
+"""Reads, translates and publishes the laptop's configuration, again whenever a file changes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ GROUP = "laptop"
 """The one group of proxies that `thruway up` serves."""
 
 _LOOK = 0.1
-"""Seconds between two looks at the files. A change counts once two looks in a row agree, so that a
-file that is being written is not read half-way."""
+"""Seconds between two checks of the files. A change counts once two consecutive checks agree, so
+that a file is not read while it is being written."""
 
 
 class Feed:
-    """Publishes the routes, and says what is wrong with them, each thing once."""
+    """Publishes the routes, and reports each of their problems once."""
 
     def __init__(
         self, setting: Setting, system_ca: str, notice: Notice, redactor: Redactor
@@ -87,10 +87,10 @@ class Feed:
         if what:
             self._notice.info(f"Reloaded: {what}.")
         elif healed and not wrong:
-            self._notice.info("Reloaded: nothing is wrong any more.")
+            self._notice.info("Reloaded: all problems are fixed.")
 
     def _proxy_changed(self, group: str) -> None:
-        """Say which routes Envoy itself rejected, each once."""
+        """Report which routes Envoy itself rejected, each once."""
         status = self.xds.status(group)
         rejected = {
             name: fragment.rejected
@@ -111,7 +111,7 @@ def _wrong(reading: Reading | None, translation: Translation) -> dict[str, str]:
     placed = reading.routes if reading else {}
     for problem in reading.problems if reading else []:
         stays = problem.file in reading.served if reading else False
-        kept = "The last good state of this file stays" if stays else "Nothing of it is served yet"
+        kept = "Its last good state is still served" if stays else "Nothing of it is served yet"
         wrong[f"{problem.file}:{problem.line}:{problem.message}"] = f"{problem}. {kept}."
     for name, text in (complaints(translation.verdicts) | slips(translation.verdicts)).items():
         where = ""

@@ -1,4 +1,4 @@
-"""Whose port is it? Answered from /proc, for processes of the same user, on Linux only."""
+"""Finds the program that uses a port, from /proc: on Linux, for processes of the same user."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class PortOwner:
     name: str
     pid: int
     thruway: int | None
-    """If it is the Envoy of a `thruway up`: the pid of that one."""
+    """The pid of the `thruway up` whose Envoy it is, if any."""
 
     def __str__(self) -> str:
         return f"{self.name}, pid {self.pid}"
 
 
 def port_owner(host: str, port: int) -> PortOwner | None:
-    """Return the program that listens there, or None where that cannot be seen."""
+    """Return the program that listens there, or None if that cannot be determined."""
     inodes: set[str] = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -49,9 +49,9 @@ def port_owner(host: str, port: int) -> PortOwner | None:
 
 
 def listening_inodes(table: str, host: str, port: int) -> set[str]:
-    """The sockets in a /proc/net/tcp or tcp6 (proc_net_tcp(5)) that keep `host:port` from us.
+    """Return the sockets in a /proc/net/tcp or tcp6 (proc_net_tcp(5)) that conflict with host:port.
 
-    That is: listening on the port, on the same address or with a wildcard on either side.
+    They listen on the port, on the same address or with a wildcard on either side.
     """
     wanted = ipaddress.ip_address(host.partition("%")[0])
     found = set()
@@ -73,7 +73,7 @@ def _collide(wanted: _Ip, bound: _Ip | None) -> bool:
 
 
 def _address(text: str) -> _Ip | None:
-    """The address in a table: 32-bit words in the machine's byte order. None: the wildcard."""
+    """Parse an address of the table: 32-bit words in native byte order. None: the wildcard."""
     raw = bytes.fromhex(text)
     if sys.byteorder == "little":
         raw = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
@@ -89,15 +89,15 @@ def _processes() -> Iterator[Path]:
 
 
 def _thruway(process: Path) -> int | None:
-    """The `thruway up` that has started this process, if one has: see `runfolder` and `proxy`."""
+    """Return the pid of the `thruway up` that started this process, if any."""
     command = (process / "cmdline").read_bytes()
     if not re.search(rb"/thruway-[^/\0]+/bootstrap\.pb\0", command):
         return None
-    # proc_pid_stat(5): the name, which may hold anything, ends at the last parenthesis.
+    # proc_pid_stat(5): the name may contain anything and ends at the last parenthesis.
     return int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
 
 
 def _name(process: Path) -> str:
-    """The program's name as the kernel has it, fit for a terminal: the program chose it."""
+    """Return the program's name from the kernel, escaped because the program chose it."""
     name = (process / "comm").read_text(errors="replace").strip()
     return "".join(char if char.isprintable() else "?" for char in name)

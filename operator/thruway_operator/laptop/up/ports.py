@@ -1,8 +1,8 @@
-"""Which addresses `thruway up` listens on, and a sentence for each reason why it cannot.
+"""Decides on which addresses `thruway up` listens, with a sentence for each reason why it cannot.
 
-The check binds as Envoy will (SO_REUSEADDR, so that TIME_WAIT does not matter) but without
-SO_REUSEPORT, which would let two proxies share one port in silence. Between the check and Envoy's
-own bind another program may still take the port: the check is for the sentence, not a reservation.
+The check binds like Envoy (SO_REUSEADDR, so that TIME_WAIT does not matter) but without
+SO_REUSEPORT, which would silently let two proxies share one port. Another program may still take
+the port between the check and Envoy's own bind: the check only serves the error message.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NO_IPV6 = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
 class ListenError(Exception):
-    """An address cannot be listened on; the message is one sentence that says what to do."""
+    """Cannot listen on an address; the message is one sentence that says what to do."""
 
 
 class PortInUseError(ListenError):
-    """Another program has the port. `suggestion`: a port that was free just now."""
+    """Another program uses the port. `suggestion`: a port that was free just now."""
 
     def __init__(self, host: str, port: int, suggestion: int, owner: PortOwner | None) -> None:
         by = f" ({owner})" if owner else ""
@@ -49,10 +49,10 @@ class PortInUseError(ListenError):
 
 
 def listen_addresses(bind: Sequence[str] | None, port: int) -> list[Address]:
-    """The (host, port) pairs to listen on, each found free a moment ago.
+    """Return the (host, port) pairs to listen on, each found free a moment ago.
 
-    `bind`: IP addresses or `localhost`; None or empty: 127.0.0.1 and ::1, the latter only where
-    the host has it. `port`: 1 to 65535; 0: one free port, the same for all. Raises ListenError.
+    `bind`: IP addresses or `localhost`; None or empty: 127.0.0.1 and, if the host has it, ::1.
+    `port`: 1 to 65535; 0: one free port, the same for all. Raises ListenError.
     """
     if not 0 <= port <= 65535:
         raise ListenError(
@@ -68,7 +68,7 @@ def listen_addresses(bind: Sequence[str] | None, port: int) -> list[Address]:
 
 
 def _any_port(hosts: Sequence[str]) -> list[Address]:
-    """A port that the system gives for the first address and that is free on the others."""
+    """Return a port that the system assigns for the first address and that the others have free."""
     for attempt in range(_TRIES):
         with contextlib.ExitStack() as stack:
             port: int = stack.enter_context(_bound(hosts[0], 0)).getsockname()[1]
@@ -84,7 +84,7 @@ def _any_port(hosts: Sequence[str]) -> list[Address]:
 
 
 def _hosts(bind: Sequence[str]) -> list[str]:
-    """The addresses in canonical form, each once, in the order given."""
+    """Return the addresses in canonical form, each once, in the given order."""
     hosts: dict[str, None] = {}
     for text in bind:
         if text == "localhost":
@@ -116,7 +116,7 @@ def _socket(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # As Envoy does (ipv4_compat off): `::` leaves 0.0.0.0 to others.
+            # Like Envoy (ipv4_compat off): `::` leaves 0.0.0.0 to others.
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(target[0][4])
     except OSError:
@@ -139,7 +139,7 @@ def _explained(error: OSError, host: str, port: int) -> ListenError:
         case errno.EADDRNOTAVAIL:
             return ListenError(
                 f"{host} is not an address of this machine; "
-                f"listen on one that is, such as 127.0.0.1 or 0.0.0.0."
+                f"use one of its own, such as 127.0.0.1 or 0.0.0.0."
             )
         case errno.EACCES | errno.EPERM:
             return ListenError(
@@ -147,14 +147,14 @@ def _explained(error: OSError, host: str, port: int) -> ListenError:
                 f"choose one above 1023 with --port, e.g. {_as_typed(_DEFAULT_PORT)}."
             )
         case errno.EAFNOSUPPORT | errno.EPROTONOSUPPORT:
-            return ListenError(f"This machine has no IPv6, so {host} cannot be listened on.")
+            return ListenError(f"This machine has no IPv6, so it cannot listen on {host}.")
         case _:
             reason = error.strerror or type(error).__name__
-            return ListenError(f"Port {port} of {host} cannot be listened on: {reason}.")
+            return ListenError(f"Cannot listen on port {port} of {host}: {reason}.")
 
 
 def _free_port(host: str, taken: int) -> int:
-    """The next free port above `taken`, or some free one."""
+    """Return the next free port above `taken`, or any free one."""
     for port in [*range(taken + 1, min(taken + _TRIES, 65536)), 0]:
         with contextlib.suppress(OSError), _socket(host, port) as bound:
             return int(bound.getsockname()[1])
@@ -162,5 +162,5 @@ def _free_port(host: str, taken: int) -> int:
 
 
 def _as_typed(port: int) -> str:
-    """How this person gives a port: under `make up` it goes through ARGS (make sets MAKELEVEL)."""
+    """Return how the user passes a port: under `make up` through ARGS (make sets MAKELEVEL)."""
     return f'make up ARGS="--port {port}"' if "MAKELEVEL" in os.environ else f"--port {port}"

@@ -58,9 +58,9 @@ def write_bootstrap(
 
 def envoy_command(bootstrap: Path, log_level: str) -> list[str]:
     """Return Envoy's command line."""
-    # Envoy's own informational lines say nothing that a user of Thruway acts on.
+    # Envoy's own informational lines are not useful to users of Thruway.
     level = {"info": "warning"}.get(log_level, log_level)
-    # misc: it warns of every filter whose API Envoy has not declared stable, at each change.
+    # misc: at each change, it warns about every filter whose API Envoy has not declared stable.
     quiet = "misc:error"
     if level == "debug":
         quiet += "".join(f",{component}:info" for component in _TALKATIVE)
@@ -69,7 +69,7 @@ def envoy_command(bootstrap: Path, log_level: str) -> list[str]:
         "--config-path",
         str(bootstrap),
         "--disable-hot-restart",
-        # Access logs are files to Envoy, which it flushes every ten seconds by default.
+        # Envoy treats access logs as files, which it flushes every ten seconds by default.
         "--file-flush-interval-msec",
         "50",
         "--concurrency",
@@ -89,20 +89,20 @@ def extproc_command(socket: str, log_level: str) -> list[str]:
 
 
 async def is_ready(admin_socket: str) -> bool:
-    """Ask Envoy whether it is live: it has its routes and takes connections."""
-    return await _asked(admin_socket, "/ready") is not None
+    """Ask Envoy whether it is live, that is, has its routes and accepts connections."""
+    return await _get(admin_socket, "/ready") is not None
 
 
 async def calls_under_way(admin_socket: str) -> int:
-    """Ask Envoy how many calls of clients there are; 0 if it does not answer."""
+    """Ask Envoy how many calls are in flight; return 0 if it does not respond."""
     name = "http.thruway.downstream_rq_active"
-    stats = await _asked(admin_socket, f"/stats?filter=^{name.replace('.', '%5C.')}$")
+    stats = await _get(admin_socket, f"/stats?filter=^{name.replace('.', '%5C.')}$")
     found = re.search(rf"^{re.escape(name)}: (\d+)$", stats or "", re.MULTILINE)
     return int(found[1]) if found else 0
 
 
-async def _asked(admin_socket: str, path: str) -> str | None:
-    """Return Envoy's answer, None if it gives none or another than 200."""
+async def _get(admin_socket: str, path: str) -> str | None:
+    """Return the body of Envoy's response, or None without a response of status 200."""
     connector = aiohttp.UnixConnector(admin_socket)
     url = URL(f"http://envoy{path}", encoded=True)
     try:
@@ -116,7 +116,7 @@ async def _asked(admin_socket: str, path: str) -> str | None:
 
 
 async def until_ready(admin_socket: str, alive: Callable[[], bool], *, every: float = 0.02) -> bool:
-    """Wait until Envoy is live; False if it is not `alive` any more."""
+    """Wait until Envoy is live; return False if it is no longer `alive`."""
     while alive():
         if await is_ready(admin_socket):
             return True

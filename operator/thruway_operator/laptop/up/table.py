@@ -1,4 +1,4 @@
-"""The table of routes that `thruway up` prints at the start."""
+"""The table of routes that `thruway up` prints when it starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NARROWEST = 40
 
 @dataclass(frozen=True)
 class RouteRow:
-    """One route of the table: its path, where it leads, whose credential goes there."""
+    """One row of the table: a route's path, its upstream, and the credential sent there."""
 
     path: str
     upstream: str
@@ -30,10 +30,10 @@ class RouteRow:
 def startup_table(
     rows: Sequence[RouteRow], *, width: int | None = None, color: bool = False
 ) -> str:
-    """The routes as a table of at most `width` columns (None: the terminal's; 80 when piped).
+    """Return the routes as a table of at most `width` columns (None: the terminal's; 80 if piped).
 
-    Long texts are folded, never cut, so that an address can be copied. No line ends in a space,
-    none at the end.
+    Long texts are wrapped, never cut, so that addresses can be copied. Lines have no trailing
+    spaces, and the text no trailing line break.
     """
     from rich.console import Console
     from rich.table import Table
@@ -45,7 +45,7 @@ def startup_table(
     for title in ("PATH", "UPSTREAM", "CREDENTIAL"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        # Text and not str: brackets in a name are no markup.
+        # Text, not str, because brackets in a name are not markup.
         cells = (row.path, row.upstream, row.credential)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     output = io.StringIO()

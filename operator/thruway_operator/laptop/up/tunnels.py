@@ -1,4 +1,4 @@
-"""Why a tunnel through a forward proxy failed: from a line of Envoy's log to a sentence."""
+"""Turns Envoy's log lines about failed tunnels through forward proxies into sentences."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 __all__ = ["TunnelTroubles", "proxies_used", "trouble"]
 
 _ANSWERED = "via_upstream"  # Envoy's response code details
-_AGAIN = 10.0  # seconds until the same sentence is said again
+_AGAIN = 10.0  # seconds until the same sentence is repeated
 
 _ANSWERS = {
-    "403": "it does not allow this upstream; ask whoever runs it",
-    "405": "it opens no tunnels there; ask whoever runs it",
-    "407": "it wants another login, or one at all: as user:password@ in the variable, or by "
+    "403": "it does not allow this upstream; ask its administrator",
+    "405": "it opens no tunnels there; ask its administrator",
+    "407": "it requires a valid login: set it as user:password@ in the variable, or with "
     "`upstream.proxy.secretKeyRef`",
-    "502": "it does not reach the upstream",
-    "503": "it does not reach the upstream",
-    "504": "it does not reach the upstream",
+    "502": "it cannot reach the upstream",
+    "503": "it cannot reach the upstream",
+    "504": "it cannot reach the upstream",
 }
 
 
 def trouble(line: bytes) -> str | None:
-    """Return what a line of Envoy's output says of a tunnel that failed; None: it is another."""
+    """Return a sentence for a line of Envoy's log about a failed tunnel; None for other lines."""
     if not line.startswith(b"{") or b'"tunnel"' not in line:
         return None
     try:
@@ -42,32 +42,32 @@ def trouble(line: bytes) -> str | None:
     proxy = "/".join(str(entry["cluster"]).split("/")[1:-1])  # proxy/HOST:PORT/…
     details = str(entry.get("details"))
     if details == _ANSWERED:
-        why = _ANSWERS.get(status, "ask whoever runs it")
-        return f"The proxy {proxy} answered {status} to CONNECT {target}: {why}."
+        why = _ANSWERS.get(status, "ask its administrator")
+        return f"The proxy {proxy} returned {status} to CONNECT {target}: {why}."
     reason = str(entry.get("reason") or "")
     return f"The proxy {proxy}, on the way to {target}, {_unreachable(details, reason)}."
 
 
 def _unreachable(details: str, reason: str) -> str:
     if details.startswith("no_healthy_upstream"):
-        return "has a name that does not resolve: check it, and DNS"
+        return "has a name that does not resolve: check the name and DNS"
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return "has a certificate that is not trusted: put its CA into SSL_CERT_FILE"
     if "TLS_error" in reason:
-        return "does not speak TLS there: check whether its URL is http:// or https://"
+        return "does not use TLS there: check whether its URL is http:// or https://"
     words = re.split("[:{|]", (reason or details).rstrip("}"))[-1].replace("_", " ").strip(" -")
     return f"cannot be reached ({words}): check host and port of the proxy"
 
 
 class TunnelTroubles:
-    """Passes each sentence on, the same one at most every ten seconds."""
+    """Reports each sentence, the same one at most every ten seconds."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._said: dict[str, float] = {}
 
     def __call__(self, line: bytes) -> bool:
-        """Tell whether this line was one of a tunnel."""
+        """Return whether this line was about a tunnel."""
         sentence = trouble(line)
         if sentence is None:
             return False
@@ -80,7 +80,7 @@ class TunnelTroubles:
 
 
 def proxies_used(translation: Translation) -> dict[str, list[str]]:
-    """Return for each proxy in use, as `host:port`, the upstreams behind it."""
+    """Return the upstreams behind each proxy in use, by the proxy's `host:port`."""
     used: dict[str, set[str]] = {}
     for route in translation.config.routes:
         for branch in route.branches:

@@ -1,4 +1,4 @@
-"""What `thruway up` says of routes: the table at the start, and what changed at a reload."""
+"""What `thruway up` prints about routes: the table at the start, and the changes of a reload."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["changes", "complaints", "route_rows", "slips"]
 def route_rows(
     resources: Resources, translation: Translation, demonstration: str | None
 ) -> list[RouteRow]:
-    """Return the rows of the table, served routes only, in the order of the input.
+    """Return the rows of the table: served routes only, in the order of the input.
 
-    `demonstration` is the URL of the built-in upstream where that is in use.
+    `demonstration` is the URL of the built-in upstream, if it is in use.
     """
     rows: list[RouteRow] = []
     private = {route.id for route in translation.config.routes if route.clients is not None}
@@ -61,7 +61,7 @@ def _credential(
 
 
 def complaints(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
-    """Return one sentence for each route that is not served as its author meant it, by its id."""
+    """Return a sentence for each route that is not served as its author intended, by its id."""
     return {
         name: "; ".join(condition.message for condition in verdict.complaints)
         for name, verdict in verdicts.items()
@@ -79,7 +79,7 @@ def slips(verdicts: Mapping[str, Verdict]) -> dict[str, str]:
 
 
 def changes(before: Translation, after: Translation) -> str:
-    """Return in a few words what a reload changed; empty if nothing did."""
+    """Return a short description of what a reload changed; empty if nothing did."""
     old = {route.id: route for route in before.config.routes}
     new = {route.id: route for route in after.config.routes}
     parts = {

@@ -80,7 +80,7 @@ def meta(namespace: str, name: str, **more: Any) -> Object:
 
 
 def namespace_object(name: str = NAMESPACE, label: str | None = "enabled") -> Object:
-    """Return a namespace that asks for sidecars."""
+    """Return a namespace that requests sidecars."""
     labels = {"kubernetes.io/metadata.name": name}
     fields: Object = {"f:metadata": {"f:labels": {"f:thruway.dev/inject": {}}}}
     managed = [{"manager": "kubectl-label", "time": LABELLED, "fieldsV1": fields}]
