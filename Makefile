@@ -3,12 +3,12 @@
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .PHONY: help setup up test test-quick coverage test-browser test-node soak chaos bench bench-apply bench-sidecar fuzz check docs format generate lock clean
 
-# The interpreter that .venv is made with; unset: the first that is 3.11 or newer.
+# The interpreter for .venv; if unset, the first that is 3.11 or newer.
 PYTHON ?=
 # More arguments: ARGS="--port 4001" for `make up`, T="-k paths" for `make test`.
 ARGS ?=
 T ?=
-# Processes that share the tests; 0: none but pytest itself, for a debugger.
+# Number of processes that run the tests; 0 runs them in pytest itself, for a debugger.
 WORKERS ?= 3
 
 help: ## List what make can do
@@ -51,22 +51,22 @@ test-browser: setup ## Call Thruway from pages in headless Chromium; needs Debia
 test-node: setup ## Run the chart on a real node; needs root and a few of Debian's packages
 	@.venv/bin/python -m pytest --timeout 600 $(if $(filter tests/node%,$(T)),,tests/node) $(T) $(ARGS)
 
-soak: setup ## Let everything go wrong at random for five minutes, then pause all calls for fifteen
+soak: setup ## Inject random faults for five minutes, then pause all calls for fifteen
 	@THRUWAY_SOAK_SECONDS=300 THRUWAY_IDLE_SECONDS=60 \
 		THRUWAY_PAUSE_SECONDS=$${THRUWAY_PAUSE_SECONDS:-900} .venv/bin/python -m pytest -s \
 		tests/dataplane/test_soak.py tests/dataplane/test_memory.py tests/dataplane/test_pauses.py \
 		$(T) $(ARGS)
 
-chaos: setup ## Take the operator and the API server down for half a minute at a time, under load
+chaos: setup ## Stop the operator and the API server for half a minute at a time, under load
 	@THRUWAY_CHAOS_SECONDS=30 .venv/bin/python -m pytest tests/cluster/test_chaos.py $(T) $(ARGS)
 
-bench: setup ## Compare a call through Thruway with one direct and one through Envoy alone
+bench: setup ## Compare a call through Thruway with a direct one and one through Envoy alone
 	@.venv/bin/python bench/latency.py
 
 bench-apply: setup ## Measure from apply to the first good request, with up to 5,000 routes
 	@.venv/bin/python bench/apply.py
 
-bench-sidecar: setup ## Measure what a sidecar costs, on a real node; needs what test-node needs
+bench-sidecar: setup ## Measure the cost of a sidecar on a real node; needs the same as test-node
 	@.venv/bin/python bench/sidecar.py
 
 fuzz: setup ## Compare 20,000 generated requests through Thruway and directly
@@ -83,7 +83,7 @@ format: setup ## Format the code and fix what ruff can fix
 	@.venv/bin/python -m ruff check --quiet --fix-only .
 	@.venv/bin/python -m ruff format .
 
-generate: setup ## Write the generated files anew
+generate: setup ## Rewrite the generated files
 	@.venv/bin/python tools/generated.py
 
 COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal \

@@ -1,9 +1,10 @@
-"""From `apply` to the first good request: how long a change of a PassthroughRoute takes to hold.
+"""Measures how long a change of a PassthroughRoute takes, from `apply` to the first good request.
 
-A real API server, the operator under the chart's rights, a real Envoy with extproc. A route is
-created, changed and deleted while so many others are there, all in the namespace of the proxy (the
-worst case: one RouteConfiguration holds them all). The time is from sending the request to the API
-server until an answer of Envoy's shows the change; kubectl itself adds what it takes to start.
+It uses a real API server, the operator with the chart's permissions, and a real Envoy with extproc.
+A route is created, changed and deleted while a number of other routes exist, all in the namespace
+of the proxy (the worst case: one RouteConfiguration holds them all). The time begins when the
+request is sent to the API server and ends when a response from Envoy shows the change; kubectl adds
+its own startup time.
 
     make bench-apply
 """
@@ -51,15 +52,15 @@ def say(line: str) -> None:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for a change; an AssertionError if it never holds."""
+    """Wait for a change; raise AssertionError if it does not take effect."""
     deadline = time.perf_counter() + PATIENCE
     while not holds():
-        assert time.perf_counter() < deadline, "the change did not come into effect"
+        assert time.perf_counter() < deadline, "the change did not take effect"
         time.sleep(0.001)
 
 
 class Changes:
-    """Creates, changes and deletes a route, and takes the time of each."""
+    """Creates, changes and deletes a route, and measures each."""
 
     def __init__(self, plane: ControlPlane, car: Sidecar, upstream: str) -> None:
         self._api = plane.api
@@ -102,7 +103,7 @@ class Changes:
 
 
 def programmed(plane: ControlPlane) -> int:
-    """Count the routes whose status says that the proxy has them."""
+    """Count the routes whose status reports that the proxy has them."""
     time.sleep(0.25)
     items = plane.api.get(ROUTES.format(NAMESPACE))["items"]
     conditions = (
@@ -140,7 +141,7 @@ def report(results: dict[int, Times]) -> None:
 
 
 def main() -> None:
-    """Run it all."""
+    """Run the benchmark."""
     with contextlib.ExitStack() as stack:
         plane = stack.enter_context(ControlPlane(find_binaries(say)))
         install_crd(plane)

@@ -1,7 +1,7 @@
-"""What a call through Thruway costs, beside the same call direct and through Envoy alone.
+"""Measures the cost of a call through Thruway, compared to a direct call and to Envoy alone.
 
-All three in turns, in one run, on one machine: read the ratios, not the milliseconds. Envoy alone
-has the same listener and route without ext_proc; the difference is what extproc costs.
+All three take turns in one run on one machine, so compare the ratios, not the milliseconds. Envoy
+alone has the same listener and route without ext_proc; the difference is the cost of extproc.
 
     make bench
 """
@@ -56,7 +56,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def upstream() -> Iterator[int]:
-    """Run the upstream in a process of its own; gives its port."""
+    """Run the upstream in its own process; yield its port."""
     command = [sys.executable, "-c", UPSTREAM]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
@@ -126,7 +126,7 @@ class Client:
         ).encode() + BODY
 
     async def calls(self, count: int) -> list[float]:
-        """Make calls one after the other on one connection; returns the seconds of each."""
+        """Make calls one after the other on one connection; return the seconds of each."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         times = []
         for _ in range(count):
@@ -140,7 +140,7 @@ class Client:
         return times
 
     async def rate(self, count: int) -> float:
-        """Make calls on many connections at once; returns calls a second."""
+        """Make calls on many connections concurrently; return the calls per second."""
         begun = time.perf_counter()
         await asyncio.gather(*(self.calls(count) for _ in range(CONNECTIONS)))
         return CONNECTIONS * count / (time.perf_counter() - begun)

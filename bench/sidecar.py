@@ -1,9 +1,9 @@
-"""What a sidecar costs a pod, on a real node: memory, CPU when nobody calls, delay of the start.
+"""Measures the cost of a sidecar on a real node: memory, CPU without calls, delay of the start.
 
-The same pod is created with the label that asks for a sidecar and with the one that refuses it, in
-turns. Memory (proportional set size) and CPU are those of the sidecar's processes.
+The same pod is created alternately with and without a sidecar, by its label. Memory (proportional
+set size) and CPU are those of the sidecar's processes.
 
-    make bench-sidecar        # needs root, as `make test-node`
+    make bench-sidecar        # needs root, like `make test-node`
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measure(node: Node) -> None:
             if not last:
                 kubectl.run("delete", "pod", name, "--grace-period=1", "--wait=true")
     name = f"with-{ROUNDS - 1}"
-    say(f"Measuring for {IDLE:g} s what it costs while nobody calls.")
+    say(f"Measuring for {IDLE:g} s the cost without calls.")
     before = usage(node, kubectl, name)
     time.sleep(IDLE)
     after = usage(node, kubectl, name)

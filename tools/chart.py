@@ -1,7 +1,7 @@
 """Writes the chart's values.schema.json and README.md, from the comments in values.yaml.
 
-A comment that begins with `# --` describes the key below it; `# @schema {…}` adds to what the
-default itself says of a value. Nothing that is not described may be set.
+A comment that begins with `# --` describes the key below it; `# @schema {…}` adds to the schema
+derived from the default value. Only described values may be set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Comment:
 
 
 def comments(text: str) -> dict[tuple[str, ...], _Comment]:
-    """Return what the comments say, by the path of the key below them."""
+    """Return the comments, by the path of the key below them."""
     found: dict[tuple[str, ...], _Comment] = {}
     path: list[tuple[int, str]] = []
     pending = _Comment()
@@ -86,7 +86,7 @@ def _type(value: object) -> str:
 
 
 def table(values: dict[str, Any], said: dict[tuple[str, ...], _Comment]) -> str:
-    """Return the Markdown table of all values that are described."""
+    """Return the Markdown table of all described values."""
     rows = ["| value | default | meaning |", "|---|---|---|"]
     for path, comment in said.items():
         default: Any = values
@@ -125,7 +125,7 @@ Nothing else may be set: a misspelt value is refused.
 
 
 def main(arguments: list[str]) -> int:
-    """Write the files; with --check only say which are not current."""
+    """Write the files; with --check, only report those that are outdated."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     values, said = yaml.safe_load(text), comments(text)
     root = schema(values, said, ())
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> int:
     ]
     for path in stale:
         if "--check" in arguments:
-            sys.stdout.write(f"{path.relative_to(ROOT)} is not what values.yaml says\n")
+            sys.stdout.write(f"{path.relative_to(ROOT)} does not match values.yaml\n")
         else:
             path.write_text(files[path.name], encoding="utf-8")
     return 1 if stale and "--check" in arguments else 0

@@ -1,4 +1,4 @@
-"""Runs the static checks, all of them whatever happens, and prints a table of the results."""
+"""Runs all static checks, even if one fails, and prints a table of the results."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Check:
-    """A command that exits with 0 when all is well: the arguments that follow `python`."""
+    """A command that exits with 0 on success: the arguments that follow `python`."""
 
     name: str
     arguments: tuple[str, ...]
@@ -21,7 +21,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """How a check went."""
+    """The result of a check."""
 
     check: Check
     status: int
@@ -29,7 +29,7 @@ class Result:
     output: str
 
 
-# The slowest first: they run side by side.
+# The slowest ones come first, because checks run concurrently.
 CHECKS = (
     Check("types", ("-m", "mypy")),
     Check("layers", ("-c", "from importlinter.cli import lint_imports_command as m; m()")),

@@ -1,8 +1,8 @@
-"""Runs everything CI runs, one `make` target after the other; `.ci/run` calls it after setup.
+"""Runs everything that CI runs, one `make` target after the other; `.ci/run` calls it after setup.
 
-A test that fails is run again by itself, because a shared machine may stall for seconds. Few may
-need that: at most `RERUNS` tests in the whole run, each reported as FLAKY. The run also fails when
-a target ran no test, or left a process behind. The last line is pytest's closing line.
+A failed test is rerun by itself, because a shared machine may stall for seconds. At most `RERUNS`
+tests in the whole run may need that, and each is reported as FLAKY. The run also fails if a target
+ran no test or left a process behind. The last line is pytest's closing line.
 """
 
 import json
@@ -32,7 +32,7 @@ NODE_PACKAGES = (
 
 @dataclass
 class Report:
-    """What the run prints at its end."""
+    """The results that the run prints at its end."""
 
     failures: list[str] = field(default_factory=list)
     flaky: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     status: int
     closing: str
@@ -80,7 +80,7 @@ def _checks(report: Report, target: str) -> None:
 
 
 def _tests(report: Report, target: str) -> None:
-    """Run a target's tests, and once more those that failed, if they are few."""
+    """Run a target's tests, and rerun the failed ones if they are few."""
     # Without the cache of earlier runs, the failed tests are those of this run.
     ended = _run("make", target, "ARGS=--cache-clear")
     report.closing.append(ended.closing)
@@ -138,14 +138,14 @@ def _run(*command: str) -> Ended:
                 if match := CLOSING.fullmatch(line.rstrip()):
                     closing = match[1]
             status = process.wait()
-        except SystemExit:  # a signal: what we run must not outlive us
+        except SystemExit:  # after a signal, the command must not outlive us
             process.terminate()
             raise
     return Ended(status, closing)
 
 
 def _install(packages: tuple[str, ...]) -> bool:
-    """Install the Debian packages that a target needs, where that is possible."""
+    """Install the Debian packages that a target needs, if that is possible."""
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return True

@@ -1,7 +1,7 @@
-"""Runs a command, then ends the processes that it has left behind, and fails if there were any.
+"""Runs a command, then kills the processes that it left behind, and fails if there were any.
 
-On Linux the command's orphans become our children, into whatever session or process group they
-have moved: prctl(2), PR_SET_CHILD_SUBREAPER. Elsewhere nothing is noticed.
+On Linux, the command's orphans become our children, in any session or process group: prctl(2),
+PR_SET_CHILD_SUBREAPER. On other systems, processes left behind are not detected.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from types import FrameType
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-GRACE = 2.0  # seconds for what is ending already
+GRACE = 2.0  # seconds for processes that are already ending
 
 
 def main(command: list[str]) -> int:
@@ -24,7 +24,7 @@ def main(command: list[str]) -> int:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in STOPS:
-        signal.signal(number, _stop)  # a child starts with the default, not with what a shell set
+        signal.signal(number, _stop)  # a child then starts with the default, not a shell's setting
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         status = process.wait()
@@ -38,7 +38,7 @@ def main(command: list[str]) -> int:
 
 
 def _end_children(grace: float) -> list[str]:
-    """Kill what has not ended within so many seconds, and return the names."""
+    """Kill the children that have not ended within `grace` seconds; return their names."""
     started = time.monotonic()
     killed: dict[int, str] = {}
     while children := _children():
@@ -52,14 +52,14 @@ def _end_children(grace: float) -> list[str]:
 
 
 def _children() -> dict[int, str]:
-    """Bury the dead, and return the names of the children that live."""
+    """Reap the dead children, and return the names of the live ones."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            # proc(5): pid (name) state ppid; the name may hold anything.
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
+            # proc(5): pid (name) state ppid; the name may contain anything.
             before, _, after = stat.read_text("utf-8", "replace").rpartition(")")
             if after.split()[1] == str(os.getpid()):
                 pid, _, name = before.partition(" (")
@@ -68,7 +68,7 @@ def _children() -> dict[int, str]:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    for again in STOPS:  # the clean-up is not to be cut short
+    for again in STOPS:  # do not interrupt the clean-up
         signal.signal(again, signal.SIG_IGN)
     raise SystemExit(128 + number)
 

@@ -16,19 +16,19 @@ _HEAD = """\
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors: what stands twice is written twice."""
+    """Writes repeated values in full, without anchors."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
 def main(arguments: list[str]) -> int:
-    """Write the file; with --check only say whether it is current."""
+    """Write the file; with --check, only report whether it is outdated."""
     text = _HEAD + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     if "--check" in arguments:
         if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
             return 0
-        sys.stdout.write(f"{TARGET.relative_to(ROOT)} is not what the model says\n")
+        sys.stdout.write(f"{TARGET.relative_to(ROOT)} does not match the model\n")
         return 1
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     TARGET.write_text(text, encoding="utf-8")

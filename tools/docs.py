@@ -44,7 +44,7 @@ def build(root: Path) -> None:
     """Build the site of the repository at `root`.
 
     Raises:
-        DocsError: a link leads nowhere, a page is not in the navigation, or the generator failed.
+        DocsError: a link is broken, a page is not in the navigation, or the generator failed.
     """
     project = tomllib.loads((root / CONFIG).read_text("utf-8"))["project"]
     pages = gather(root)
@@ -64,10 +64,10 @@ def build(root: Path) -> None:
 
 
 def gather(root: Path) -> set[str]:
-    """Return README.md, the pages of docs/, and all files that these lead to, link by link.
+    """Return README.md, the pages of docs/, and all files to which they link, recursively.
 
     Raises:
-        DocsError: a link leads to a folder, out of the repository, or to nothing.
+        DocsError: a link points to a folder, outside the repository, or to a missing file.
     """
     waiting = [root / "README.md", *(root / "docs").rglob("*.md")]
     found: set[str] = set()
@@ -83,7 +83,9 @@ def gather(root: Path) -> set[str]:
             if target.is_relative_to(root) and target.is_file():
                 waiting.append(target)
             else:
-                problems.append(f"{name}: the link to {link} leads to no file of the repository.")
+                problems.append(
+                    f"{name}: the link to {link} does not point to a file of the repository."
+                )
     if problems:
         raise DocsError("\n".join(sorted(problems)))
     return found

@@ -1,8 +1,8 @@
 """Runs a command as the terminal's foreground job: tools/foreground.py COMMAND [ARGUMENT...].
 
-`make` itself dies of Ctrl-C, whatever its recipe returns. Given the terminal to itself, the command
-alone receives the keys' signals, once, and an orderly stop is a success for `make` too. Without
-a terminal it simply becomes the command.
+`make` itself is killed by Ctrl-C, whatever its recipe returns. With the terminal to itself, only
+the command receives the keys' signals, once, so that an orderly stop is a success for `make` too.
+Without a terminal, this program simply becomes the command.
 """
 
 import os
@@ -17,7 +17,7 @@ def main(command: list[str]) -> int:
     """Run the command and return its exit status; 0 when Ctrl-C ended it."""
     terminal = _terminal()
     if terminal is None:
-        os.execv(command[0], command)  # noqa: S606 - no shell: that is the point
+        os.execv(command[0], command)  # noqa: S606 - intentionally without a shell
     ours = os.getpgrp()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # we hand the terminal over and take it back
     child = os.fork()
@@ -60,13 +60,13 @@ def _forward_to(child: int) -> "signal._HANDLER":
 
 
 def _wait(child: int, terminal: int, ours: int) -> int:
-    """Wait for the command's end; on Ctrl-Z stop with it, and go on with it afterwards."""
+    """Wait for the command's end; on Ctrl-Z, stop and later continue together with it."""
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
             return os.waitstatus_to_exitcode(status)
         os.tcsetpgrp(terminal, ours)
-        os.kill(0, signal.SIGTSTP)  # us and make: the shell sees its job stop
+        os.kill(0, signal.SIGTSTP)  # stops us and make, so that the shell sees its job stop
         if os.tcgetpgrp(terminal) == ours:  # continued by `fg`, not by `bg`
             os.tcsetpgrp(terminal, child)
         os.killpg(child, signal.SIGCONT)

@@ -1,7 +1,7 @@
-"""Writes the generated files; with --check says which of them are not what would be written.
+"""Writes the generated files; with --check, reports those that are outdated.
 
-Register a generator below: the arguments that follow `python`. Run as they are, they write the
-files; with --check added they write nothing, and exit with 1 and a line for each stale file.
+Register a generator below as the arguments that follow `python`. It writes its files; with --check
+added, it writes nothing, prints a line for each outdated file, and exits with 1 if there is one.
 """
 
 import subprocess

@@ -1,8 +1,8 @@
 """Installs the packages of requirements.lock, and Thruway itself, into .venv.
 
-`make` runs this before whatever needs .venv, so it says nothing when there is nothing to do. The
-stamp goes first and comes last: without it .venv is made anew, so what an interrupted run has left
-half installed is never used.
+`make` runs this before every target that needs .venv, so it prints nothing if there is nothing to
+do. The stamp is removed first and written last. Without it, .venv is recreated, so a partial
+installation from an interrupted run is never used.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ PROJECT = ROOT / "pyproject.toml"
 CACHE = ROOT / ".cache"
 LOG = CACHE / "setup.log"
 
-# Settings that would make pip install elsewhere, or refuse what is not in the lock: Thruway itself.
+# Settings that would make pip install elsewhere, or refuse Thruway, which is not in the lock.
 FOREIGN_SETTINGS = ("PYTHONHOME", "PYTHONPATH", "PIP_PREFIX", "PIP_REQUIRE_HASHES", "PIP_TARGET")
 NOT_LOCKED = {"pip", "setuptools", "thruway"}
 LINES_OF_AN_ERROR = 15
 
 
 class SetupError(Exception):
-    """What went wrong, in a sentence for the person who typed `make`."""
+    """The setup failed; the message is a sentence for the user of `make`."""
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def main() -> int:
         if _installed() == wanted:
             return 0
         with _only_one() as turn:
-            if _installed() != wanted:  # another `make` may have just done it
+            if _installed() != wanted:  # another `make` may have just installed it
                 _install(wanted, turn)
     except SetupError as error:
         _say(str(error), sys.stderr)
@@ -75,7 +75,7 @@ def _wanted() -> dict[str, str]:
 
 
 def _installed() -> dict[str, str]:
-    """Describe the .venv that is there; empty when it is missing, broken or half installed."""
+    """Describe the existing .venv; empty if it is missing, broken or partially installed."""
     if not (VENV / "bin" / "python").exists():  # follows the link: the interpreter may be gone
         return {}
     try:
@@ -87,21 +87,21 @@ def _installed() -> dict[str, str]:
 
 def _install(wanted: dict[str, str], turn: int) -> None:
     found = _installed()
-    anew = any(found.get(key) != wanted[key] for key in ("python", "folder"))
+    fresh = any(found.get(key) != wanted[key] for key in ("python", "folder"))
     LOG.write_text("", "utf-8")
-    if anew:
+    if fresh:
         _create(turn)
     else:
         STAMP.unlink()
-    if anew or found.get("lock") != wanted["lock"]:
-        _install_locked(turn, anew=anew)
+    if fresh or found.get("lock") != wanted["lock"]:
+        _install_locked(turn, fresh=fresh)
     else:
         _say("pyproject.toml has changed: installing Thruway into .venv again.")
     _pip(turn, "install", "--no-index", "--no-deps", "--no-build-isolation", "--editable", ".")
     fresh = STAMP.with_suffix(".new")
     fresh.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
     fresh.replace(STAMP)
-    if anew:
+    if fresh:
         _say("Installed.")
 
 
@@ -110,18 +110,18 @@ def _create(turn: int) -> None:
     if missing := [name for name in ("venv", "ensurepip") if not _is_there(name)]:
         minor = ".".join(map(str, sys.version_info[:2]))
         raise SetupError(
-            f"Python {version} ({sys.executable}) comes without its {missing[0]} module: install "
+            f"Python {version} ({sys.executable}) lacks its {missing[0]} module: install "
             f"it (on Debian and Ubuntu: apt install python{minor}-venv) and run make again."
         )
-    _say(f"Making .venv with Python {version}.")
+    _say(f"Creating .venv with Python {version}.")
     if VENV.is_symlink() or VENV.is_file():
         VENV.unlink()
     if VENV.exists():
         shutil.rmtree(VENV)
-    # Of an interpreter in a virtual environment, the one beneath: that may be the .venv just gone.
+    # If the interpreter is in a virtual environment, perhaps the deleted .venv, use its base.
     python = getattr(sys, "_base_executable", sys.executable)
     if _run(turn, [python, "-I", "-m", "venv", str(VENV)]) != 0:
-        raise SetupError(f"{_end_of_log()}\nPython {version} could not make .venv (see above).")
+        raise SetupError(f"{_end_of_log()}\nPython {version} could not create .venv (see above).")
 
 
 def _is_there(module: str) -> bool:
@@ -129,11 +129,11 @@ def _is_there(module: str) -> bool:
     return spec is not None and spec.origin is not None  # an empty folder has no origin
 
 
-def _install_locked(turn: int, *, anew: bool) -> None:
-    when = "about a minute, first run only" if anew else "requirements.lock has changed"
+def _install_locked(turn: int, *, fresh: bool) -> None:
+    when = "about a minute, first run only" if fresh else "requirements.lock has changed"
     _say(f"Installing the packages of requirements.lock into .venv ({when}).")
     _pip(turn, "install", "--require-hashes", "--requirement", str(LOCK))
-    if not anew:
+    if not fresh:
         _remove_leftovers(turn)
 
 
@@ -143,7 +143,7 @@ def _locked_names() -> set[str]:
 
 
 def _remove_leftovers(turn: int) -> None:
-    """Uninstall what the lock no longer has, so that no import works here and fails elsewhere."""
+    """Uninstall packages that the lock no longer has, so that imports fail here like elsewhere."""
     folders = map(str, (VENV / "lib").glob("python*/site-packages"))
     packages = importlib.metadata.distributions(path=list(folders))
     installed = {_normal(package.name) for package in packages}
@@ -160,13 +160,13 @@ def _pip(turn: int, *arguments: str) -> None:
     command = [str(VENV / "bin" / "python"), "-I", "-u", "-m", "pip"]
     command += ["--disable-pip-version-check", "--no-input", "--no-color", *arguments]
     if arguments[0] == "install":
-        # Python compiles what it imports when it does; compiling all takes a fourth of the time.
+        # Python compiles modules on import; compiling all of them now takes a quarter of the time.
         command += ["--no-compile", "--progress-bar=off", "--no-warn-script-location"]
     if _run(turn, command) != 0:
         raise SetupError(
             f"{_end_of_log()}\n"
-            f"pip could not {arguments[0]} (above: its last words; all of them are in "
-            f"{LOG.relative_to(ROOT)}). Run make again when the cause is gone."
+            f"pip could not {arguments[0]} (the end of its output is above; all of it is in "
+            f"{LOG.relative_to(ROOT)}). Fix the cause and run make again."
         )
 
 
@@ -203,7 +203,7 @@ def _tee(lines: Iterable[str], log: IO[str]) -> Iterator[str]:
 
 
 def _follow(lines: Iterable[str]) -> None:
-    """Tell of pip's progress: on a terminal in one line, elsewhere every tenth package."""
+    """Show pip's progress: on a terminal in one line, elsewhere every tenth package."""
     terminal = sys.stdout.isatty()
     total, done = len(_locked_names()), 0
     for line in lines:
@@ -220,7 +220,7 @@ def _follow(lines: Iterable[str]) -> None:
         elif line.startswith("Installing collected packages") and done:
             if terminal:
                 _show("")
-            _say("  All are here; unpacking them.")
+            _say("  All packages are downloaded; unpacking them.")
 
 
 def _end_of_log() -> str:
@@ -229,7 +229,7 @@ def _end_of_log() -> str:
 
 @contextlib.contextmanager
 def _only_one() -> Iterator[int]:
-    """Wait for our turn; yields the descriptor that holds it, for child processes to inherit."""
+    """Wait for our turn; yield the lock's descriptor, which child processes inherit."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "setup.lock").open("w") as file:
         try:

@@ -60,9 +60,9 @@ def main() -> int:
 
 
 def problems(project: Mapping[str, Any], lock: str) -> Iterator[str]:
-    """Yield what is wrong with the lock's text for a parsed pyproject.toml, a sentence each."""
+    """Yield a sentence for each problem of the lock's text for a parsed pyproject.toml."""
     if "://" in lock or re.search(r"^\s*-(i|f|-index|-extra-index|-find)", lock, re.MULTILINE):
-        yield "requirements.lock names an address or an index: it must hold for any."
+        yield "requirements.lock names an address or an index: remove it, so that any index works."
     entries: dict[str, list[Entry]] = defaultdict(list)
     for line in _logical_lines(lock):
         specification, _, hashes = line.partition(" --hash=")
@@ -86,7 +86,7 @@ def _logical_lines(lock: str) -> Iterator[str]:
 
 
 def _requirements(project: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield where a requirement stands, and its text."""
+    """Yield the place and the text of each requirement."""
     tables: dict[str, list[Any]] = {
         "build-system": project["build-system"]["requires"],
         "dependencies": project["project"].get("dependencies", []),
@@ -111,7 +111,7 @@ def _unmet(
         yield f"pyproject.toml, {origin}: {text}: {error}"
         return
     name = canonicalize_name(requirement.name)
-    if name == itself:  # the extra's own requirements are looked at by themselves
+    if name == itself:  # the extra's own requirements are checked separately
         return
     for environment in ENVIRONMENTS:
         if requirement.marker and not requirement.marker.evaluate(environment):
@@ -126,7 +126,7 @@ def _unmet(
         found = " and ".join(versions) or "nothing"
         where = f"{environment['sys_platform']}, Python {environment['python_version']}"
         yield f"{origin} asks for {text}; requirements.lock has {found} ({where})."
-        return  # one platform is enough to know
+        return  # report one platform only
 
 
 if __name__ == "__main__":

@@ -30,12 +30,12 @@ _NAMES = {str: "text", int: "whole number", bool: "true or false"}
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page; with --check only say whether it is current."""
+    """Write the page; with --check, only report whether it is outdated."""
     text = _HEAD + "".join(_rows(PassthroughRouteSpec, "spec"))
     if "--check" in arguments:
         if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
             return 0
-        sys.stdout.write("docs/reference.md is not what the model says\n")
+        sys.stdout.write("docs/reference.md does not match the model\n")
         return 1
     TARGET.write_text(text, encoding="utf-8")
     return 0

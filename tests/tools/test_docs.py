@@ -91,12 +91,12 @@ def test_a_good_repository_builds(tool: dict[str, Any], small: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[x](gone.md)", r"docs/a\.md: the link to gone\.md leads to no file"),
+        ("[x](gone.md)", r"docs/a\.md: the link to gone\.md does not point to a file"),
         (
             "[x](../../outside.md)",
-            r"docs/a\.md: the link to \.\./\.\./outside\.md leads to no file",
+            r"docs/a\.md: the link to \.\./\.\./outside\.md does not point to a file",
         ),
-        ("[x]\n\n[x]: gone.md", r"docs/a\.md: the link to gone\.md leads to no file"),
+        ("[x]\n\n[x]: gone.md", r"docs/a\.md: the link to gone\.md does not point to a file"),
         ("[x](#nowhere)", r"anchor does not exist"),
     ],
 )

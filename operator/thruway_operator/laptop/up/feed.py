@@ -65,7 +65,7 @@ class Feed:
         return list(self._said.values())
 
     async def follow(self, source: FileSource) -> None:
-        """Reload whenever the files differ from what was read of them, for ever."""
+        """Reload whenever the files differ from those last read, until cancelled."""
         seen = source.last_read
         while True:
             await asyncio.sleep(_LOOK)
