@@ -1,4 +1,4 @@
-"""One line for each call: from a line of Envoy's JSON access log to what a person reads."""
+"""One line for each call: converts a line of Envoy's JSON access log to readable text."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "CallPrinter", "parse_call", "render_json", "render_text"]
 
-_LIMIT = 2000  # characters kept of anything a client chose
-_TEXT_LIMIT = 200  # and of those shown on a terminal
+_LIMIT = 2000  # characters kept of any value that a client chose
+_TEXT_LIMIT = 200  # characters of them shown on a terminal
 _LOG_LIMIT = 1000
 # Envoy's response code details
 _UPSTREAM_RESPONDED = ("via_upstream", "upstream_reset_after_response_started")
@@ -31,7 +31,7 @@ _UPSTREAM_RESPONDED = ("via_upstream", "upstream_reset_after_response_started")
 _ENDED = ("response_timeout", "stream_idle_timeout", "downstream_", "http1.", "http2.")
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _COLORS = {1: "\x1b[36m", 2: "\x1b[32m", 3: "\x1b[36m", 4: "\x1b[33m", 5: "\x1b[31m"}
-_NO_STATUS = "\x1b[35m"  # the client left before there was one
+_NO_STATUS = "\x1b[35m"  # the client disconnected before there was a status
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -51,7 +51,7 @@ class Call:
     upstream: str | None
     """`host:port` as in the route."""
     address: str | None
-    """The address and port that was tried last."""
+    """The address and port that Envoy tried last."""
     upstream_status: int | None
     duration_ms: int | None
     upstream_ms: int | None
@@ -61,11 +61,11 @@ class Call:
     code: str | None
     flags: str | None
     details: str | None
-    """Envoy's words for what happened, where there is a code."""
+    """Envoy's description of what happened, if there is a code."""
 
 
 def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
-    """The call in a line of the access log; None if it is none. Never raises."""
+    """Return the call in a line of the access log; None if it contains none. Never raises."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -75,13 +75,13 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
 
     def text(*keys: str) -> str | None:
         value = next((entry[key] for key in keys if isinstance(entry.get(key), str)), None)
-        if not value or value == "-":  # Envoy's word for nothing
+        if not value or value == "-":  # Envoy writes this for an absent value
             return None
         value = mask_query(value) if keys[0] == "path" else value
         return printable((redactor or Redactor()).redact(value), _LIMIT)
 
     address = text("upstream_host")
-    status = _whole(entry.get("status")) or None  # Envoy says 0 when there was none
+    status = _whole(entry.get("status")) or None  # Envoy writes 0 if there was none
     return Call(
         time=_time(entry.get("start_time")),
         method=text("method"),
@@ -104,13 +104,13 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
 
 
 def _upstream(cluster: str | None) -> str | None:
-    """The `host:port` in the name of a cluster: `api.openai.com:443/…`."""
+    """Return the `host:port` in the name of a cluster: `api.openai.com:443/…`."""
     host, _, port = (cluster or "").rpartition("/")[0].rpartition(":")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else None
 
 
 def _from_upstream(entry: dict[str, Any]) -> bool:
-    # Not by the status: gRPC's errors are 200, Thruway's own too.
+    # Do not use the status: gRPC errors have status 200, including Thruway's own.
     details = entry.get("details")
     if not isinstance(details, str):
         return False
@@ -135,14 +135,14 @@ def _time(value: Any) -> datetime | None:  # noqa: ANN401 (whatever JSON held)
 
 
 def render_json(call: Call) -> str:
-    """The call as one JSON object; the time is ISO 8601 in UTC with milliseconds."""
+    """Return the call as one JSON object; the time is ISO 8601 in UTC with milliseconds."""
     moment = call.time.isoformat(timespec="milliseconds") if call.time else None
     fields = asdict(call) | {"time": moment.replace("+00:00", "Z") if moment else None}
     return json.dumps({"event": "call"} | fields)
 
 
 def render_text(call: Call, *, color: bool = False, zone: tzinfo | None = None) -> str:
-    """The call as one line: `zone` None is the local one."""
+    """Return the call as one line; `zone` None means local time."""
     moment = call.time.astimezone(zone) if call.time else None
     status = str(call.status or "—")
     which = f"{_cut(call.upstream)} " if call.upstream and call.code else ""
@@ -166,7 +166,7 @@ def _cut(text: str | None) -> str:
 
 
 def _why(call: Call) -> str:
-    """Why the upstream did not answer, or not to the end: our code and Envoy's response flags."""
+    """Return why there is no complete upstream response: our code and Envoy's response flags."""
     return " ".join(filter(None, (call.code, call.flags)))[:_TEXT_LIMIT] or "answered by Thruway"
 
 
@@ -181,7 +181,7 @@ def _milliseconds(value: int | None) -> str:
 
 
 def _size(count: int | None) -> str:
-    """Bytes in decimal units: `512 B`, `1.5 kB`."""
+    """Return bytes in decimal units: `512 B`, `1.5 kB`."""
     if count is None:
         return "—"
     size, unit = float(count), 0
@@ -191,10 +191,10 @@ def _size(count: int | None) -> str:
 
 
 class CallPrinter:
-    """Prints each line of the access log as a call; fit to be an `on_stdout_line`.
+    """Prints each line of the access log as a call; usable as an `on_stdout_line`.
 
-    A line that is no call is shown dimmed, or as `{"event": "log"}`. `closed` is True once nobody
-    reads the stream any more: from then on nothing is printed.
+    Another line is shown dimmed, or as `{"event": "log"}`. `closed` is True once the stream's
+    reader is gone: from then on nothing is printed.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class CallPrinter:
         self.closed = False
 
     def __call__(self, line: bytes) -> None:
-        """Print one line, given without its end."""
+        """Print one line, given without its line end."""
         call = parse_call(line, self._redactor)
         if call is None:
             shown = self._log_line(line)
@@ -223,7 +223,7 @@ class CallPrinter:
 
     def _log_line(self, line: bytes) -> str:
         if line.lstrip().startswith(b"{"):
-            # A call that was cut or broken: what is whole in it may be the values of a query.
+            # The call was truncated or malformed, so its readable parts may be query values.
             text = f"an access log line of {len(line)} bytes that cannot be read"
         else:
             text = mask_queries_in_text(line.decode(errors="replace"))

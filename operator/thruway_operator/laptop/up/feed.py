@@ -48,7 +48,7 @@ class Feed:
         self._rejected: dict[str, str] = {}
 
     def publish(self, resources: Resources) -> Translation:
-        """Translate and publish; nothing is said."""
+        """Translate and publish, without reporting problems."""
         translation = self._translate(resources)
         for secret in translation.config.secret_values():
             self._redactor.register(secret.reveal())
@@ -60,7 +60,7 @@ class Feed:
         return translate(self._setting.apply(resources))
 
     def said(self, reading: Reading | None, translation: Translation) -> list[str]:
-        """Return what is wrong now, and remember that it has been said."""
+        """Return the current problems, and remember that they were reported."""
         self._said = _wrong(reading, translation)
         return list(self._said.values())
 
