@@ -261,7 +261,7 @@ def test_pull_secrets_that_may_not_be_seen_are_not_checked(operators: Answer) ->
     (step,) = check_pull_secrets(facts, pod)
     assert step.state == "unchecked"
     assert "Secret registry" in step.message
-    assert "you lack the right to get secrets" in step.message
+    assert "you lack permission to get secrets" in step.message
     there = replace(facts, pull_secrets={"registry": Answer({})})
     assert list(check_pull_secrets(there, pod)) == []
 

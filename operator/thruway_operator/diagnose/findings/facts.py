@@ -92,7 +92,7 @@ class Facts:
     """The ConfigMap thruway-ca of the namespace."""
     routes: Answer = NOT_ASKED
     secrets: Mapping[str, Answer] = field(default_factory=dict)
-    """By name: of each key its shape, never its value: see `shapes`."""
+    """By name: the shape of each key's value, never the value itself; see `shapes`."""
     pull_secrets: Mapping[str, Answer] = field(default_factory=dict)
     """Secrets that pods with a sidecar name in imagePullSecrets, without their values."""
     config_maps: Mapping[str, Answer] = field(default_factory=dict)
