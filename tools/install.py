@@ -87,21 +87,21 @@ def _installed() -> dict[str, str]:
 
 def _install(wanted: dict[str, str], turn: int) -> None:
     found = _installed()
-    fresh = any(found.get(key) != wanted[key] for key in ("python", "folder"))
+    recreate = any(found.get(key) != wanted[key] for key in ("python", "folder"))
     LOG.write_text("", "utf-8")
-    if fresh:
+    if recreate:
         _create(turn)
     else:
         STAMP.unlink()
-    if fresh or found.get("lock") != wanted["lock"]:
-        _install_locked(turn, fresh=fresh)
+    if recreate or found.get("lock") != wanted["lock"]:
+        _install_locked(turn, recreated=recreate)
     else:
         _say("pyproject.toml has changed: installing Thruway into .venv again.")
     _pip(turn, "install", "--no-index", "--no-deps", "--no-build-isolation", "--editable", ".")
     fresh = STAMP.with_suffix(".new")
     fresh.write_text(json.dumps(wanted, indent=2) + "\n", "utf-8")
     fresh.replace(STAMP)
-    if fresh:
+    if recreate:
         _say("Installed.")
 
 
@@ -129,11 +129,11 @@ def _is_there(module: str) -> bool:
     return spec is not None and spec.origin is not None  # an empty folder has no origin
 
 
-def _install_locked(turn: int, *, fresh: bool) -> None:
-    when = "about a minute, first run only" if fresh else "requirements.lock has changed"
+def _install_locked(turn: int, *, recreated: bool) -> None:
+    when = "about a minute, first run only" if recreated else "requirements.lock has changed"
     _say(f"Installing the packages of requirements.lock into .venv ({when}).")
     _pip(turn, "install", "--require-hashes", "--requirement", str(LOCK))
-    if not fresh:
+    if not recreated:
         _remove_leftovers(turn)
 
 
