@@ -150,7 +150,7 @@ def test_the_example_of_a_key_is_not_taken_for_one() -> None:
         check=False,
     )
     assert ended.returncode != 0
-    assert "OPENAI_API_KEY holds no key but looks like a placeholder" in ended.stderr
+    assert "OPENAI_API_KEY looks like a placeholder, not a key" in ended.stderr
 
 
 def test_the_demonstration_of_who_has_no_key(free_port: int, tmp_path: Path) -> None:
