@@ -588,7 +588,7 @@ def test_a_cluster_without_the_crd(own_control_plane: ControlPlane) -> None:
         (["-n", "no-such-namespace"], 2, "there is no namespace no-such-namespace: name one"),
         (["-n", "../secrets"], 2, "-n is not the name of an object"),
         (["-n", "default", "A/B"], 2, "POD is not the name of an object"),
-        (["-n", "default", "a", "b"], 2, "there are more arguments than it takes"),
+        (["-n", "default", "a", "b"], 2, "there are too many arguments"),
         (["-n", "default", "-o", "yaml"], 2, "--output must be one of text, json"),
         (["--context", "none"], 2, "no usable kubeconfig"),
     ],

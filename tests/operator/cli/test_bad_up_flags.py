@@ -172,7 +172,7 @@ def test_a_flag_without_its_value(flag: str) -> None:
 @given(value=words)
 def test_more_arguments_than_it_takes(value: str, taken: int) -> None:
     assume(not value.startswith("-"))
-    refused(2, f"--port={taken}", value, names=("there are more arguments than it takes",))
+    refused(2, f"--port={taken}", value, names=("there are too many arguments",))
 
 
 @EXAMPLES
