@@ -232,6 +232,9 @@ def test_check_puts_routes_without_a_namespace_where_it_is_told(
     elsewhere = run(control_plane, *command, "-n", "nope")
     assert elsewhere.exit_code == 1
     assert "error: metadata.namespace: namespace nope does not exist: create it" in elsewhere.output
+    item["metadata"]["namespace"] = "default"
+    file.write_text(yaml.safe_dump(item))
+    assert run(control_plane, *command, "-n", "nope").exit_code == 0, "explicit, so it counts"
     for wrong in ("../x", "Shop", ""):
         assert run(control_plane, *command, "-n", wrong).exit_code == 2
     alone = thruway("check", "-f", str(file), "-n", namespace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -73,11 +72,13 @@ def check(  # noqa: PLR0917 - click passes them by name
     if namespace is not None and not cluster:
         raise Unusable("-n needs --cluster: without a cluster there are no namespaces")
     check_name("-n", namespace)
-    given = loaded(files, port)
     in_cluster = None
     if cluster:
         access = accessed(kubeconfig, context)
-        in_cluster = _in_cluster(given, replace(access, namespace=namespace or access.namespace))
+        given = loaded(files, port, namespace or access.namespace)
+        in_cluster = _in_cluster(given, access)
+    else:
+        given = loaded(files, port)
     report = run(given, in_cluster=in_cluster)
     secrets = given.secrets()
     if output == "json":

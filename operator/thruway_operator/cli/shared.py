@@ -116,8 +116,8 @@ def accessed(kubeconfig: str | None, context: str | None) -> Access:
         return load_access(os.environ, kubeconfig=kubeconfig, context=context)
 
 
-def loaded(files: tuple[Path, ...], port: int) -> Input:
-    """Read the files, or the environment.
+def loaded(files: tuple[Path, ...], port: int, namespace: str = "default") -> Input:
+    """Read the files, or the environment; `namespace` is that of objects without one.
 
     Raises:
         Unusable: a path or a variable cannot be used at all.
@@ -127,7 +127,7 @@ def loaded(files: tuple[Path, ...], port: int) -> Input:
 
     with _unusable(LoadError):
         given = sys.stdin.buffer.read() if STANDARD_INPUT in files else None
-        return load(files, os.environ, port=port, standard_input=given)
+        return load(files, os.environ, port=port, standard_input=given, namespace=namespace)
 
 
 @contextlib.contextmanager

@@ -87,10 +87,12 @@ def load(
     *,
     port: int = 4000,
     standard_input: bytes | None = None,
+    namespace: str = "default",
 ) -> Input:
     """Read the files, or without any the environment, and translate.
 
     `port` is the one that `thruway up` would serve on, which no upstream may lead back to.
+    `namespace` is where objects without a namespace belong.
 
     Raises:
         LoadError: a path, a variable or the standard input cannot be used at all.
@@ -102,7 +104,7 @@ def load(
             environment_proxies(environment),
             allowed_origins(environment),
         )
-        reading, resources, demonstration = _read(files, environment, standard_input)
+        reading, resources, demonstration = _read(files, environment, standard_input, namespace)
         system_ca = system_authorities(environment)
     except (SourceError, AuthoritiesError) as error:
         raise LoadError(str(error)) from None
@@ -112,14 +114,19 @@ def load(
 
 
 def _read(
-    files: Sequence[Path], environment: Mapping[str, str], standard_input: bytes | None
+    files: Sequence[Path],
+    environment: Mapping[str, str],
+    standard_input: bytes | None,
+    namespace: str,
 ) -> tuple[Reading | None, Resources, bool]:
     if not files:
         demonstration = needs_demonstration(environment)
         resources = environment_resources(environment, DEMONSTRATION if demonstration else "")
         return None, resources, demonstration
     text = _text(standard_input) if STANDARD_INPUT in files else None
-    source = FileSource(files, secret_environment(environment), standard_input=text)
+    source = FileSource(
+        files, secret_environment(environment), standard_input=text, namespace=namespace
+    )
     reading = source.read()
     return reading, reading.resources, False
 

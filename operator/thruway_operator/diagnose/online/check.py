@@ -19,11 +19,12 @@ from thruway_operator.translate import Resources
 from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy, references
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from thruway_operator.api.route import PassthroughRoute
     from thruway_operator.diagnose.offline.loading import Input
     from thruway_operator.kube import Access
+    from thruway_operator.resources.keys import ObjectKey
 
 __all__ = ["ClusterError", "check_in_cluster"]
 
@@ -46,7 +47,7 @@ def check_in_cluster(given: Input, access: Access) -> list[Finding]:
 
 async def _check(given: Input, access: Access) -> list[Finding]:
     async with KubeClient(access) as client:
-        look = _Look(given, client, access.namespace)
+        look = _Look(given, client)
         try:
             return await look.run()
         except ApiError as error:
@@ -60,10 +61,9 @@ async def _check(given: Input, access: Access) -> list[Finding]:
 
 
 class _Look:
-    def __init__(self, given: Input, client: KubeClient, namespace: str) -> None:
+    def __init__(self, given: Input, client: KubeClient) -> None:
         self._given = given
         self._client = client
-        self._namespace = namespace
         self._findings: list[Finding] = []
 
     async def run(self) -> list[Finding]:
@@ -75,18 +75,16 @@ class _Look:
         for route in self._given.given.routes:
             await self._dry_run(route)
         routes = {key: found.route for key, found in there.items() if found.route is not None}
-        own: dict[str, str] = {}
         for route in self._given.given.routes:
-            key = (self._namespace_of(route), route.name)
+            key = (route.namespace, route.name)
             before = there.get(key)
             created = before.created if before else _NOT_YET
-            routes[key] = route.model_copy(update={"namespace": key[0], "created": created})
-            own["/".join(key)] = route.id
-        await self._translate(routes, own)
+            routes[key] = route.model_copy(update={"created": created})
+        await self._translate(routes, {route.id for route in self._given.given.routes})
         return self._findings
 
     async def _translate(
-        self, routes: Mapping[tuple[str, str], PassthroughRoute], own: Mapping[str, str]
+        self, routes: Mapping[ObjectKey, PassthroughRoute], own: Collection[str]
     ) -> None:
         resources = await self._resources(routes, own)
         # Only the operator knows which namespaces the gateway accepts.
@@ -98,31 +96,31 @@ class _Look:
                 continue
             accepted = translation.verdicts[route.id].accepted
             if accepted.reason == "Conflicted":  # other faults are found without the cluster
-                self._add("error", own[route.id], "spec.path", accepted.message)
+                self._add("error", route.id, "spec.path", accepted.message)
             for field, message in missing_of(route, resources):
-                self._add("warning", own[route.id], field, message)
+                self._add("warning", route.id, field, message)
 
     async def _resources(
-        self, routes: Mapping[tuple[str, str], PassthroughRoute], own: Mapping[str, str]
+        self, routes: Mapping[ObjectKey, PassthroughRoute], own: Collection[str]
     ) -> Resources:
-        secrets = self._moved(self._given.given.secrets)
-        config_maps = self._moved(self._given.given.config_maps)
+        secrets = dict(self._given.given.secrets)
+        config_maps = dict(self._given.given.config_maps)
         for route in routes.values():
             if route.id not in own:
                 continue
             named = references(route)
             for key in sorted(named.secrets - secrets.keys()):
-                found = await self._object(own[route.id], "secrets", "Secret", key)
+                found = await self._object(route.id, "secrets", "Secret", key)
                 if found is not None:
                     secrets[key] = secret_values(found)
             for key in sorted(named.config_maps - config_maps.keys()):
-                found = await self._object(own[route.id], "configmaps", "ConfigMap", key)
+                found = await self._object(route.id, "configmaps", "ConfigMap", key)
                 if found is not None:
                     config_maps[key] = config_map_texts(found)
         return replace(Resources(tuple(routes.values())), secrets=secrets, config_maps=config_maps)
 
     async def _object(
-        self, route: str, plural: str, kind: str, key: tuple[str, str]
+        self, route: str, plural: str, kind: str, key: ObjectKey
     ) -> dict[str, Any] | None:
         namespace, name = key
         try:
@@ -138,19 +136,8 @@ class _Look:
                 raise
         return None
 
-    def _moved(self, objects: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
-        """Put what has no namespace in the files into the context's."""
-        return {
-            (self._namespace if namespace == "default" else namespace, name): value
-            for (namespace, name), value in objects.items()
-        }
-
-    def _namespace_of(self, route: PassthroughRoute) -> str:
-        """Return where kubectl would put it: `default` stands for none in the files."""
-        return self._namespace if route.namespace == "default" else route.namespace
-
     async def _dry_run(self, route: PassthroughRoute) -> None:
-        namespace = self._namespace_of(route)
+        namespace = route.namespace
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{route.name}"
         params = {
             "dryRun": "All",
@@ -196,7 +183,7 @@ class _Look:
         return {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "PassthroughRoute",
-            "metadata": {"name": route.name, "namespace": self._namespace_of(route)},
+            "metadata": {"name": route.name, "namespace": route.namespace},
             "spec": spec,
         }
 

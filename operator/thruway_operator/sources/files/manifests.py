@@ -56,6 +56,8 @@ class Placed:
 class Manifests:
     """The resources in one file. Secrets print `[redacted]`."""
 
+    namespace: str = "default"
+    """The namespace of objects that name none."""
     routes: list[Placed] = field(default_factory=list)
     secrets: dict[ObjectKey, dict[str, SecretValue]] = field(default_factory=dict)
     config_maps: dict[ObjectKey, dict[str, str]] = field(default_factory=dict)
@@ -80,9 +82,12 @@ class _Wrong(Exception):  # noqa: N818 - caught one level up
         self.subject = subject
 
 
-def read_manifests(documents: Iterable[Document]) -> Manifests:
-    """Return the resources in the documents, and their problems."""
-    manifests = Manifests()
+def read_manifests(documents: Iterable[Document], namespace: str = "default") -> Manifests:
+    """Return the resources in the documents, and their problems.
+
+    `namespace` is where objects without a namespace belong.
+    """
+    manifests = Manifests(namespace)
     for document in documents:
         for location, data in items_of(document.data, KINDS):
             try:
@@ -110,15 +115,17 @@ def _read_one(
     if not isinstance(kind, str):
         raise _Wrong(("kind",), f"kind is required: {KIND} or Secret")
     if kind == KIND:
-        manifests.routes.append(_route(document, location, data))
+        manifests.routes.append(_route(document, location, data, manifests.namespace))
     elif is_list(data, KINDS):
         raise _Wrong(("items",), f"items of a {kind} must be a list")
     elif kind == "Secret":
-        _add(manifests.secrets, _key(data), _secret_data(data), kind)
-        manifests.origins[kind, _key(data)] = Origin(document, location)
+        key = _key(data, manifests.namespace)
+        _add(manifests.secrets, key, _secret_data(data), kind)
+        manifests.origins[kind, key] = Origin(document, location)
     elif kind == "ConfigMap":
-        _add(manifests.config_maps, _key(data), _config_map_data(data), kind)
-        manifests.origins[kind, _key(data)] = Origin(document, location)
+        key = _key(data, manifests.namespace)
+        _add(manifests.config_maps, key, _config_map_data(data), kind)
+        manifests.origins[kind, key] = Origin(document, location)
     else:
         manifests.warnings.append(
             document.problem(
@@ -144,6 +151,7 @@ def _route(
     document: Document,
     location: tuple[str | int, ...],
     data: Mapping[str, Any],
+    default: str,
 ) -> Placed:
     version = data.get("apiVersion")
     if version != API_VERSION:
@@ -153,7 +161,7 @@ def _route(
     if unknown:
         shown = field_name((unknown[0],))
         raise _Wrong((unknown[0],), f"{shown} is not a known field: did you mean spec?")
-    namespace, name = _key(data)
+    namespace, name = _key(data, default)
     if "spec" not in data:
         raise _Wrong((), "spec is required")
     try:
@@ -174,11 +182,11 @@ def _route(
     return Placed(namespace, name, spec, document, location)
 
 
-def _key(data: Mapping[str, Any]) -> ObjectKey:
+def _key(data: Mapping[str, Any], default: str) -> ObjectKey:
     metadata = data.get("metadata")
     if not isinstance(metadata, dict):
         raise _Wrong(("metadata",), "metadata with a name is required")
-    name, namespace = metadata.get("name"), metadata.get("namespace", "default")
+    name, namespace = metadata.get("name"), metadata.get("namespace", default)
     if not isinstance(name, str) or not name:
         raise _Wrong(("metadata", "name"), "metadata.name is required and must be text")
     if not isinstance(namespace, str) or not namespace:

@@ -45,8 +45,11 @@ class FileSource:
         environment: Mapping[str, SecretValue] | None,
         *,
         standard_input: str | None = None,
+        namespace: str = "default",
     ) -> None:
         """Check that the paths exist; `-` means `standard_input`, if that is given.
+
+        `namespace` is where objects without a namespace belong.
 
         Raises:
             PathError: a path does not exist, or is neither a file nor a folder.
@@ -57,6 +60,7 @@ class FileSource:
             _check_path(path)
         self._paths = tuple(paths)
         self._standard_input = standard_input
+        self._namespace = namespace
         self._environment = environment
         self._newest: dict[Path, Manifests] = {}
         """The newest state of each readable file."""
@@ -126,7 +130,7 @@ class FileSource:
 
     def _take(self, file: Path, text: str, name: str) -> None:
         documents, problems = parse_documents(text, name)
-        manifests = read_manifests(documents)
+        manifests = read_manifests(documents, self._namespace)
         problems += manifests.problems
         if problems:
             self._break(file, *problems)
