@@ -156,7 +156,7 @@ def test_status_of_a_route_that_no_operator_has_seen(
     result = run(control_plane, "status", "-n", namespace)
 
     assert result.exit_code == 1
-    assert "no operator has looked at it yet" in result.output
+    assert "no operator has processed it yet" in result.output
 
 
 def test_check_says_what_would_happen(
