@@ -277,8 +277,8 @@ ALLOWED = (
         "framing",
         "both",
         "The HTTP version and the framing of bodies may change: chunks and their extensions, an "
-        "added `Content-Length`, and that of a 204. Clients of HTTP/1.0 get no trailers and no "
-        "informational responses.",
+        "added `Content-Length`, and the `Content-Length` of a 204 response. Clients of HTTP/1.0 "
+        "get no trailers and no informational responses.",
         "Framing belongs to one connection (RFC 9112, 6). An existing `Content-Length` stays.",
         _framing,
     ),
