@@ -198,7 +198,7 @@ class Pages:
         return self.local or bool(self.origins)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Route:
     """One accepted PassthroughRoute. Branches are tried in order."""
 

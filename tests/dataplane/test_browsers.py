@@ -63,6 +63,7 @@ def file(
             "narrow", "/narrow", upstream.url, **keyed,
             request={"methods": ["GET", "POST"], "headers": {"forwardOnly": ["Accept"]}},
         ),
+        route("posts", "/posts", upstream.url, request={"methods": ["POST"]}),
         route(
             "own", "/own", upstream.url, **keyed,
             response={"headers": {"set": [{"name": "Access-Control-Allow-Origin", "value": "*"}]}},
@@ -328,6 +329,14 @@ def test_a_preflight_names_the_routes_methods(up: ThruwayUp) -> None:
     assert "Access-Control-Allow-Headers" not in response.headers
     response = preflight(up, "/keyed/x", LOCAL, "DELETE")
     assert response.headers["Access-Control-Allow-Methods"] == "DELETE"
+
+
+def test_a_preflight_passes_where_the_route_does_not_list_options(up: ThruwayUp) -> None:
+    response = preflight(up, "/posts/x", LOCAL)
+    assert (response.status_code, allowed(response)) == (204, LOCAL)
+    assert response.headers["Access-Control-Allow-Methods"] == "POST"
+    assert allowed(call(up, "/posts/x", {"Origin": LOCAL}, "POST")) == LOCAL
+    assert preflight(up, "/posts/x", "https://evil.example").status_code == 403
 
 
 def test_other_requests_with_options_need_a_key(up: ThruwayUp, upstream: WebUpstream) -> None:

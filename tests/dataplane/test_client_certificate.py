@@ -208,7 +208,7 @@ def test_the_key_is_shown_nowhere(
     up = started(stack, tmp_path, servers, leading("a", front, **CLIENT), client, debug=True)
     assert outcome(up, "a") == 200
     dumps = [up.admin(path) for path in ("/config_dump?include_eds", "/certs", "/clusters")]
-    assert "certificate/default/client@" in dumps[0]
+    assert "certificate:default/client@" in dumps[0]
     files = [
         file.read_bytes().decode(errors="replace")
         for file in up.run_folder.iterdir()

@@ -184,3 +184,13 @@ def test_over_http2_an_accepted_handshake_is_a_200(path: str, bench: Bench) -> N
     reply = shake_hands(bench.port, f"{path}/realtime")
     assert (reply.status, reply.body) == (200, b"")
     assert not values(reply.headers, b"x-thruway-code")
+
+
+def test_only_our_own_refusal_loses_the_upstreams_headers(bench: Bench) -> None:
+    """An upstream may be a Thruway too, and send our code with a status of its own."""
+    head = b"HTTP/1.1 200 OK\r\nx-thruway-code: upstream_refused_upgrade\r\nSet-Cookie: a=b\r\n"
+    bench.upstream.expect(head + b"Content-Length: 5\r\n\r\nhello")
+    with RawClient(bench.port) as client:
+        reply = client.exchange(Request(target=b"/same/models"))
+    assert (reply.status, reply.body) == (200, b"hello")
+    assert (b"Set-Cookie", b"a=b") in reply.headers

@@ -43,6 +43,7 @@ HOP_BY_HOP = (
 # Of OpenAI and Anthropic, Groq, xAI, Google; names of entries are not like that.
 KEY_PATTERN = r"(sk|gsk|xai)-.{8}|gsk_.{16}|AIza.{16}"
 _LOOKS_LIKE_A_KEY = re.compile(KEY_PATTERN)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _THRUWAYS = "x-thruway-"
 _OURS = ("x-envoy-", _THRUWAYS)
 # The access log shows them.
@@ -101,6 +102,8 @@ def check_header_of_secret(name: str) -> str:
 def check_header_of_key(name: str) -> str:
     """Return the name of the header for a client's key, or refuse one with another purpose."""
     check_header_of_secret(name)
+    if not _PLAIN_NAME.fullmatch(name):  # it becomes part of an expression
+        raise ValueError("may only hold letters, digits, - and _: use a name such as X-Proxy-Key")
     if name.lower() in TAKEN or name.lower().startswith(TAKEN_PREFIXES):
         raise ValueError(
             f"{name} has another purpose: use a header that carries nothing else, such as "

@@ -73,6 +73,10 @@ _OF_SECRET = (
 _OF_KEY = (
     *_OF_SECRET,
     Rule(
+        "self.matches('^[A-Za-z0-9_-]+$')",
+        "may only hold letters, digits, - and _: use a name such as X-Proxy-Key",
+    ),
+    Rule(
         _not_in("self", TAKEN)
         + "".join(f" && !self.lowerAscii().startsWith('{prefix}')" for prefix in TAKEN_PREFIXES),
         "has another purpose: use a header that carries nothing else, such as X-Proxy-Key",

@@ -49,7 +49,7 @@ _TLS_VERSIONS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
 
 def cluster_name(endpoint: ir.Endpoint, *, upgrades: bool = False) -> str:
     """Return the cluster's name; `upgrades` is the HTTP/1.1-only twin for WebSocket."""
-    digest = hashlib.blake2b(repr((endpoint, upgrades)).encode(), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(repr((endpoint, upgrades)).encode(), digest_size=16).hexdigest()
     return f"{endpoint.host}:{endpoint.port}/{digest}"
 
 
@@ -68,8 +68,11 @@ def credential_secret(endpoint: ir.Endpoint, credential: ir.Credential) -> str:
 
 
 def certificate_secret(endpoint: ir.Endpoint, name: str) -> str:
-    """Return the SDS name of a client certificate; as a credential's, it holds the address."""
-    return f"certificate/{name}@{endpoint.host}:{endpoint.port}"
+    """Return the SDS name of a client certificate; as a credential's, it holds the address.
+
+    No namespace has a colon in its name, so it is never that of a credential.
+    """
+    return f"certificate:{name}@{endpoint.host}:{endpoint.port}"
 
 
 def login_secret(proxy: ir.ForwardProxy) -> str:
@@ -101,7 +104,7 @@ def needs_twin(endpoint: ir.Endpoint) -> bool:
 
 def proxy_cluster_name(proxy: ir.ForwardProxy, connect_timeout: int) -> str:
     """Return the name of the cluster of a proxy that tunnels go through."""
-    digest = hashlib.blake2b(repr((proxy, connect_timeout)).encode(), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(repr((proxy, connect_timeout)).encode(), digest_size=16).hexdigest()
     return f"proxy/{authority(proxy.host, proxy.port)}/{digest}"
 
 

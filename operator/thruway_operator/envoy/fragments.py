@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
@@ -125,8 +126,17 @@ def _fragment(route: ir.Route, config: ir.Config, system_ca: str) -> Fragment:
     )
 
 
-@lru_cache(maxsize=16384)
+_SHARES: WeakKeyDictionary[ir.Route, RouteShare] = WeakKeyDictionary()
+"""Rendered routes. They hold the keys of clients, so none outlives its route."""
+
+
 def _share(route: ir.Route) -> RouteShare:
+    if (found := _SHARES.get(route)) is None:
+        found = _SHARES[route] = _rendered(route)
+    return found
+
+
+def _rendered(route: ir.Route) -> RouteShare:
     return RouteShare(route.hostnames, tuple(render_routes(route)), route.pages.origins)
 
 
@@ -142,7 +152,6 @@ def _proxy(proxy: ir.ForwardProxy, connect_timeout: int) -> Resource:
     return Resource.of(CLUSTER, name, render_proxy_cluster(proxy, connect_timeout))
 
 
-@lru_cache(maxsize=16384)
 def _credential(name: str, value: SecretValue) -> Resource:
     return Resource.of(SECRET, name, render_credential(name, value.reveal()))
 
@@ -152,7 +161,6 @@ def _authority(name: str, pem: str) -> Resource:
     return Resource.of(SECRET, name, render_authority(name, pem))
 
 
-@lru_cache(maxsize=1024)
 def _certificate(name: str, pair: ir.ClientCertificate) -> Resource:
     return Resource.of(SECRET, name, render_certificate(name, pair))
 

@@ -67,19 +67,22 @@ def handshake_filter() -> dict[str, object]:
     return extension(HANDSHAKE_FILTER, wrapped)
 
 
+def _is_not(header: str, value: str) -> dict[str, object]:
+    found = http_inputs.HttpResponseHeaderMatchInput(header_name=header)
+    equal = {"input": extension("header", found), "value_match": {"exact": value}}
+    return {"not_matcher": {"single_predicate": equal}}
+
+
 _ONLY_REFUSED = {
     "matcher_list": {
         "matchers": [
             {
                 "predicate": {
-                    "not_matcher": {
-                        "single_predicate": {
-                            "input": extension(
-                                "code",
-                                http_inputs.HttpResponseHeaderMatchInput(header_name=CODE_HEADER),
-                            ),
-                            "value_match": {"exact": UPGRADE_REFUSED},
-                        }
+                    "or_matcher": {
+                        "predicate": [
+                            _is_not(CODE_HEADER, UPGRADE_REFUSED),
+                            _is_not(":status", "502"),
+                        ]
                     }
                 },
                 "on_match": {"action": extension("skip", skip.SkipFilter())},

@@ -63,7 +63,7 @@ def render_routes(route: ir.Route) -> list[bytes]:
         name = _name(route, branch)
         for match in branch.matches:
             refused = isinstance(branch.outcome, ir.Refusal) and route.pages
-            if route.clients is not None or refused:
+            if refused or _handles_preflights(route):
                 preflights = _preflights(name, _path(match), route.pages, route.methods)
                 rendered += [_formatted(item, route) for item in preflights]
             if isinstance(branch.outcome, ir.Refusal):
@@ -73,6 +73,12 @@ def render_routes(route: ir.Route) -> list[bytes]:
                 forwarding = _forwarding(route, branch, match, branch.outcome)
                 rendered += [_formatted(item, route) for item in forwarding]
     return [serialised(item) for item in rendered]
+
+
+def _handles_preflights(route: ir.Route) -> bool:
+    """Whether preflights end here: they carry no client's key, and not every method is allowed."""
+    forbidden = bool(route.pages and route.methods) and "OPTIONS" not in route.methods
+    return route.clients is not None or forbidden
 
 
 def last_routes(pages: ir.Pages = _NO_PAGES) -> list[bytes]:
@@ -195,7 +201,7 @@ def _forwarding(
     name = _name(route, branch)
     pages = allowing(route.pages)
     filters = {**client_auth_filters(route), **pages}
-    cors = cors_headers() if pages and route.clients is not None else []
+    cors = cors_headers() if pages and _handles_preflights(route) else []
     plain = _path(match)
     if route.methods:
         plain.headers.append(_one_of(_METHOD, route.methods))

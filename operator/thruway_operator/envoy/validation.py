@@ -69,11 +69,22 @@ def culprits(config: ir.Config, system_ca: str) -> dict[str, str]:
     hidden = SecretValue("not-the-secret")
     bare = replace(
         config,
+        routes=tuple(map(_without_keys, config.routes)),
         secrets=dict.fromkeys(config.secrets, hidden),
         certificates=dict.fromkeys(config.certificates, _stand_in()),
     )
     with tempfile.TemporaryDirectory(prefix="thruway-") as folder:
         return _search(bare, system_ca, Path(folder))
+
+
+def _without_keys(route: ir.Route) -> ir.Route:
+    if route.clients is None:
+        return route
+    clients = (  # distinct, because Envoy refuses a key that occurs twice
+        replace(client, key=SecretValue(f"not-the-secret-{number}"))
+        for number, client in enumerate(route.clients)
+    )
+    return replace(route, clients=tuple(clients))
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -63,7 +62,6 @@ def find_certificate(resources: Resources, namespace: str, name: str) -> ClientC
     return found
 
 
-@lru_cache(maxsize=256)
 def _pair(certificate: SecretValue, key: SecretValue) -> ClientCertificate | str:
     """Return what is sent to Envoy, or a sentence with `{name}` that says why it cannot be."""
     chain = _blocks(certificate.reveal(), "CERTIFICATE")

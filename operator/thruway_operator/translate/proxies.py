@@ -52,7 +52,7 @@ def choose_proxy(
                 f"{where}.url would be reached through a proxy that is Thruway itself: unset "
                 "HTTPS_PROXY and HTTP_PROXY, or name the proxy of your network in them",
             )
-        name = f"proxy/default/{'https' if address.secure else 'http'}" if default.login else ""
+        name = f"proxy:default/{'https' if address.secure else 'http'}" if default.login else ""
         proxy = ir.ForwardProxy(default.host, default.port, default.secure, name)
         return Chosen(proxy, default.login)
     ref = asked.secret_key_ref
@@ -71,7 +71,7 @@ def choose_proxy(
             f"{where}.proxy.url leads back to Thruway itself, so a request would go round for "
             "ever: name the proxy of your network",
         )
-    name = f"proxy/{namespace}/{ref.name}/{ref.key}" if ref else ""
+    name = f"proxy:{namespace}/{ref.name}/{ref.key}" if ref else ""
     return Chosen(ir.ForwardProxy(found.host, found.port, found.secure, name), ref)
 
 

@@ -321,6 +321,7 @@ TWICE = r"entries \[0\] and \[1\] have the same name: keep one"
         (("clientAuth", "header"), "Sec-Fetch-Mode", "Sec-Fetch-Mode has another purpose"),
         (("clientAuth", "header"), "X-Forwarded-Proto", "X-Forwarded-Proto has another purpose"),
         (("clientAuth", "header"), "Referer", "Referer has another purpose"),
+        (("clientAuth", "header"), "x'+'y", "may only hold letters, digits, - and _"),
         (("clientAuth", "header"), "Host", "Host is set from the upstream's URL"),
         (("clientAuth", "header"), "TE", "TE belongs to one connection"),
         (("clientAuth", "header"), "X-Request-Id", "X-Request-Id is written to the log"),

@@ -84,7 +84,7 @@ def message_of(translation: Translation) -> str:
 
 def test_defaults_are_by_scheme_and_give_way_to_the_routes_own() -> None:
     https = translated({"url": "https://h.test"}, proxies=DEFAULTS)
-    login = "proxy/default/https"
+    login = "proxy:default/https"
     assert proxy_of(https) == ir.ForwardProxy("secure.corp", 3128, False, login)
     assert https.config.secrets[login].reveal() == base64.b64encode(b"jo:pw").decode()
     plain = translated({"url": "http://h.test"}, proxies=DEFAULTS)
