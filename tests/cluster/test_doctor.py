@@ -298,7 +298,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     "label": (misspelt, (), "injection", "is yes, which is not known: kubectl label"),
     "opted out": (
         lambda town: planted_pod(town, opted_out), ("planted",), "injection",
-        "pod planted has the label thruway.dev/inject=false, so it gets no sidecar: take the label",
+        "pod planted has the label thruway.dev/inject=false, so it gets no sidecar: remove the label",
     ),
     "hostNetwork": (
         lambda town: planted_pod(town, on_the_host), ("planted",), "injection",
@@ -313,7 +313,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
         lambda town: webhook(town, ca=""), (), "webhook", "is empty, so the API server does not",
     ),
     "caBundle wrong": (
-        lambda town: webhook(town, ca=d.CA), (), "webhook", "is not the CA that the operator signs",
+        lambda town: webhook(town, ca=d.CA), (), "webhook", "is not the operator's current CA",
     ),
     "no Service": (no_service, (), "webhook", "does not exist, which MutatingWebhookConfiguration"),
     "no endpoint": (no_endpoint, (), "webhook", "has no ready endpoint, so the injector"),
@@ -324,7 +324,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
         lambda town: authority(town, None), (), "certificate", "does not exist, so no sidecar can",
     ),
     "wrong CA": (
-        lambda town: authority(town, d.CA), (), "certificate", "is not the CA that the operator",
+        lambda town: authority(town, d.CA), (), "certificate", "is not the operator's current CA",
     ),
     "route named": (route_named, (), "route", "names PassthroughRoute gone, which is not in"),
     "conflict": (
@@ -397,10 +397,10 @@ def test_a_pod_older_than_the_webhook_and_then_than_the_label(town: Town) -> Non
         town.label("enabled")
         label_is_newer = doctor(town, "planted")
 
-    assert "pod planted has no sidecar, for it is older than the injector's" in fault_in(
+    assert "pod planted has no sidecar, because it predates the injector's" in fault_in(
         webhook_is_newer
     )
-    assert "pod planted has no sidecar, for it is older than its namesp" in fault_in(label_is_newer)
+    assert "pod planted has no sidecar, because it predates its namesp" in fault_in(label_is_newer)
     well(town)
 
 
@@ -429,7 +429,10 @@ def test_a_pod_that_was_never_made(town: Town) -> None:
     assert result.exit_code == 2
     (line,) = result.output.splitlines()
     assert f"there is no pod hog in namespace {town.namespace}: ReplicaSet hog-7f cannot cr" in line
-    assert "must be less than or equal to memory limit of 512Mi: correct what it names" in line
+    assert (
+        "must be less than or equal to memory limit of 512Mi: correct the field that it names"
+        in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -506,7 +509,7 @@ def test_a_key_with_a_newline_is_named_and_not_shown(town: Town) -> None:
     town.user.secret(OPENAI_API_KEY=CANARY_KEY)
 
     (line,) = (line for line in lines if line.split()[1] == "secret")
-    assert "white space around its value, such as a newline at the end" in line
+    assert "white space around its value, such as a trailing newline" in line
     assert canary not in "".join(lines) + data
 
 

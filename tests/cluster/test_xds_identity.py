@@ -126,7 +126,7 @@ async def test_a_node_id_of_others(control_plane: ControlPlane, namespace: str) 
         for claim in (f"web.{other}", f"web2.{namespace}", "", "laptop", f"{pod.node_id}.{other}"):
             code, text, received = await verdict(xds, pod.token(), claim)
             assert code == grpc.StatusCode.PERMISSION_DENIED
-            assert f"{pod.node_id!r} is expected" in text
+            assert f"its node id must be {pod.node_id!r}" in text
             assert received == b""
 
 

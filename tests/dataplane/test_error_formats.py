@@ -208,7 +208,8 @@ def test_openais_sdk_is_served_as_before(bench: ProxyBench) -> None:
 
 def test_every_reply_exists_in_every_format() -> None:
     """And OpenAI's, which asks for no metadata, comes last of each."""
-    mappers = local_reply_config().mappers
+    preflight, *mappers = local_reply_config().mappers
+    assert not preflight.headers_to_add
     codes = [mapper.headers_to_add[0].header.value for mapper in mappers]
     count = len(ErrorFormat)
     assert all(len(set(codes[at : at + count])) == 1 for at in range(0, len(codes), count))

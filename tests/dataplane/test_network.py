@@ -221,7 +221,7 @@ def test_this_machine_is_reached_directly_and_odd_entries_are_told(
         "no_proxy": "10.*",
     }
     with up_with(bundle, **variables) as up:
-        up.wait_for(r"NO_PROXY holds 10\.\*, which is no host name, address or network")
+        up.wait_for(r"NO_PROXY contains 10\.\*, which is not a host name, address or network")
         assert get(up).status_code == 200
 
 
@@ -248,7 +248,7 @@ def test_the_proxy_refuses_the_upstream_or_wants_a_login(bundle: str, front: Tls
             answer = get(up)
             assert code_of(answer) == (502, "forward_proxy_failed")
             assert "the proxy says" not in answer.text
-            up.wait_for(rf"answered {proxy.refuse} to CONNECT {HOST}:443: it does not ")
+            up.wait_for(rf"returned {proxy.refuse} to CONNECT {HOST}:443: it does not ")
 
 
 @pytest.mark.parametrize(

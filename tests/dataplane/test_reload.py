@@ -81,7 +81,7 @@ def test_a_broken_file_keeps_its_last_good_state_and_says_so(
     wrong = good.replace("path: /a", "path: a")
     assert wrong != good
     (folder / "a.yaml").write_text(wrong)
-    up.wait_for(r"a\.yaml:\d+: a: spec\.path: must be .* The last good state")
+    up.wait_for(r"a\.yaml:\d+: a: spec\.path: must be .* Its last good state")
     assert status(up, "/a/models") == 200
     assert not re.search(r"Reloaded\.", up.text)  # which nothing was
     (folder / "a.yaml").write_text(good)
@@ -109,7 +109,7 @@ def test_a_mistake_that_only_translation_sees_takes_no_route_down(
         json.dumps({"path": "/a", **good, **wrong}).replace("PORT", str(up.port))
     )
     write(folder / "a.yaml", manifest)
-    up.wait_for(rf"error: \S+a\.yaml:\d+: route default/a: .*{said}.* The last good state of this")
+    up.wait_for(rf"error: \S+a\.yaml:\d+: route default/a: .*{said}.* Its last good state is still")
     assert status(up, "/a/models") == 200
     write(folder / "a.yaml", route("a", "/a", openai_upstream.url, credential=CREDENTIAL))
     up.wait_for(r"Reloaded: all problems are fixed\.")
