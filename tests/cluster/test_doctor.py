@@ -298,7 +298,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     "label": (misspelt, (), "injection", "is yes, which is not known: kubectl label"),
     "opted out": (
         lambda town: planted_pod(town, opted_out), ("planted",), "injection",
-        "pod planted has the label thruway.dev/inject=false, so it gets no sidecar: remove the label",
+        "pod planted has the label thruway.dev/inject=false, so it gets no sidecar: remove the",
     ),
     "hostNetwork": (
         lambda town: planted_pod(town, on_the_host), ("planted",), "injection",

@@ -334,7 +334,7 @@ def test_the_native_upstream_needs_a_key_of_its_own_then(
 def test_an_unusable_key_is_refused_and_not_repeated(key: str) -> None:
     ended = run_up("--bind", "0.0.0.0", "--api-key", key, OPENAI_API_KEY=CANARY_KEY)
     assert ended.returncode == 1
-    assert re.search("is not usable|strangers|clientAuth", ended.stderr)
+    assert re.search("usable key|is not usable|strangers", ended.stderr)
     assert len(ended.stderr.strip().splitlines()) <= 2
     if key.strip():
         assert key not in ended.stderr

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_upstreams"]
 
-_DIGEST: Final = 13
-"""Length of `_` and the digest at the end of a mangled cluster name."""
+_DIGEST: Final = re.compile(r"_[0-9a-f]+")
+"""The end of a mangled cluster name."""
 
 _ANSWER: Final = re.compile(r"upstream_rq_[2-4]\d\d")
 _WRONG_KEY: Final = "put the right key into the Secret; this is reported until a call succeeds"
@@ -43,7 +43,7 @@ def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
     known = {mangled(way.address): way.address for way in _paths(facts)}
     reached: dict[str, None] = {}
     for cluster, stats in sorted(clusters.items()):
-        address = known.get(cluster[:-_DIGEST])
+        address = known.get(_without_digest(cluster))
         if address is None:
             continue
         trouble = _trouble(address, stats) or _refused(facts, address, stats)
@@ -147,3 +147,8 @@ def _paths(facts: Facts) -> Iterator[_Path]:
             ref = (way.get("credential") or {}).get("secretKeyRef")
             key = (str(ref["name"]), str(ref["key"])) if ref else None
             yield _Path(name_of(route), f"{address.host}:{address.port}", key)
+
+
+def _without_digest(cluster: str) -> str:
+    start = cluster.rfind("_")
+    return cluster[:start] if start > 0 and _DIGEST.fullmatch(cluster[start:]) else cluster
