@@ -16,6 +16,8 @@ from thruway_operator.translate.cluster import ClusterTranslator, namespace_grou
 if TYPE_CHECKING:
     import pytest
 
+    from thruway_operator import ir
+
 GROUP = namespace_group("shop")
 
 
@@ -37,9 +39,12 @@ def test_one_route_among_five_thousand_is_rendered_alone(monkeypatch: pytest.Mon
     before = fragments.render_fragments(config, "PEM")
     translated, rendered = translator.translated, list[str]()
     render = fragments._rendered
-    monkeypatch.setattr(
-        fragments, "_rendered", lambda route: (rendered.append(route.id), render(route))[1]
-    )
+
+    def note(route: ir.Route) -> fragments.RouteShare:
+        rendered.append(route.id)
+        return render(route)
+
+    monkeypatch.setattr(fragments, "_rendered", note)
 
     routes[7] = route(7, request={"methods": ["GET"]})
     config = translator.translate(resources(routes), None).groups[GROUP]
