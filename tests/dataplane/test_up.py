@@ -234,7 +234,7 @@ def test_metrics_know_an_upstream_by_its_whole_name(demonstration: ThruwayUp) ->
         demonstration.admin("/stats/prometheus"),
         re.MULTILINE,
     )
-    assert any(re.fullmatch(r"127_0_0_1_[0-9]+/[0-9a-f]{12}", name) for name in found), found
+    assert any(re.fullmatch(r"127_0_0_1_[0-9]+/[0-9a-f]{32}", name) for name in found), found
 
 
 def test_a_port_in_use_is_said_with_the_way_out() -> None:

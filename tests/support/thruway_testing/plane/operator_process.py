@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -104,7 +105,8 @@ class Installation:
 
     def revoke(self) -> None:
         """Take its rights away, but for its ServiceAccount."""
-        for item in self._rights():
+        # Bindings first: one whose role is gone makes the API server explain that, for a moment.
+        for item in sorted(self._rights(), key=lambda item: not item["kind"].endswith("Binding")):
             if item["kind"] != "ServiceAccount":
                 self.plane.api.call("DELETE", _path(item))
 
@@ -325,5 +327,8 @@ def _path(item: dict[str, Any]) -> str:
 
 
 def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as found:
-        return int(found.getsockname()[1])
+    """Return a port below those that the system gives to outgoing connections."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server((_HOST, port)):
+            return port

@@ -67,9 +67,9 @@ def _handler_of(upstream: WebUpstream) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def handle_one_request(self) -> None:
-            super().handle_one_request()
-            self.close_connection = True
+        def end_headers(self) -> None:
+            self.send_header("Connection", "close")
+            super().end_headers()
 
         def do_OPTIONS(self) -> None:
             self._note()
@@ -123,7 +123,6 @@ def _handler_of(upstream: WebUpstream) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self._cors()
             self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(b"data: first\n\n")
             self.wfile.flush()
