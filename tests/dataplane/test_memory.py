@@ -34,7 +34,7 @@ def memory(up: ThruwayUp) -> dict[str, int]:
     return {
         kind: sum(_resident(pid) for pid in pids)
         for kind, pids in up.children().items()
-        if kind != "guard"
+        if kind != "reaper"
     }
 
 

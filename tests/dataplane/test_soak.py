@@ -120,7 +120,7 @@ def descriptors(up: ThruwayUp) -> dict[str, int]:
     pids = {"up": [up.process.pid], **up.children()}
     return {
         kind: sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids[kind])
-        for kind in ("up", "envoy", "guard")
+        for kind in ("up", "envoy", "reaper")
     }
 
 

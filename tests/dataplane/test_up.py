@@ -57,7 +57,7 @@ def is_alive(pid: int) -> bool:
 
 def everything_of(up: ThruwayUp) -> list[int]:
     pids = [pid for kind in up.children().values() for pid in kind]
-    assert len(pids) == 4, up.children()  # envoy, two workers, the guard
+    assert len(pids) == 4, up.children()  # envoy, two workers, the reaper
     return pids
 
 

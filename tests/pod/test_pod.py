@@ -23,7 +23,7 @@ import trustme
 from h2.connection import H2Connection
 from hyperframe.frame import Frame
 
-from thruway_operator.envoy.reception import Certificate, Reception
+from thruway_operator.envoy.downstream import Certificate, Downstream
 from thruway_pod.admin import Admin, AdminError
 from thruway_pod.health import PATIENCE, serving
 from thruway_testing.plane.envoy import wait_until
@@ -282,7 +282,7 @@ def test_an_old_connection_ends_after_its_answer_and_never_before(
         ProxyBench(
             [route("r", "/r", upstream.url)],
             extproc=pod.sockets,
-            reception=Reception(connection_age_ms=300),
+            downstream=Downstream(connection_age_ms=300),
         ) as bench,
         httpx.Client(trust_env=False, headers=KEY) as client,
     ):
@@ -303,7 +303,7 @@ def test_a_stream_on_an_old_http2_connection_is_not_cut(pod: Pod, upstream: Open
         ProxyBench(
             [route("r", "/r", upstream.url)],
             extproc=pod.sockets,
-            reception=Reception(connection_age_ms=300),
+            downstream=Downstream(connection_age_ms=300),
         ) as bench,
         socket.create_connection(("127.0.0.1", bench.port), 20) as plain,
     ):
@@ -364,7 +364,7 @@ def test_the_listeners_certificate_is_replaced_under_way(
                 (folder / file).symlink_to(f"..data/{file}")
 
     issue("first.example")
-    reception = Reception(
+    downstream = Downstream(
         Certificate(str(folder / "tls.crt"), str(folder / "tls.key"), str(tmp_path))
     )
     documents = [route("r", "/r", upstream.url)]
@@ -380,7 +380,7 @@ def test_the_listeners_certificate_is_replaced_under_way(
             assert certificate is not None
             return [str(item[1]) for item in certificate["subjectAltName"] if item[0] == "DNS"]
 
-    with ProxyBench(documents, extproc=pod.sockets, reception=reception) as bench:
+    with ProxyBench(documents, extproc=pod.sockets, downstream=downstream) as bench:
         url = f"https://127.0.0.1:{bench.port}/r/models"
         with httpx.Client(verify=context, http2=True, trust_env=False) as client:
             assert client.get(url, headers=KEY).http_version == "HTTP/2"

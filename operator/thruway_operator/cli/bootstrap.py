@@ -50,15 +50,15 @@ __all__ = ["bootstrap"]
 def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
     """Write Envoy's bootstrap into a folder. Used by the chart."""
     from thruway_operator.envoy.bootstrap import render_bootstrap
-    from thruway_operator.envoy.reception import certificate_files
-    from thruway_operator.envoy.service import secret_files
+    from thruway_operator.envoy.controlplane import secret_files
+    from thruway_operator.envoy.downstream import certificate_files
     from thruway_operator.envoy.wire import serialised
 
     options = _options(given)
     assert options.xds_service is not None  # noqa: S101 (for the type)
     files = secret_files(options.xds_service)
-    if options.reception.certificate:
-        files |= certificate_files(options.reception.certificate)
+    if options.downstream.certificate:
+        files |= certificate_files(options.downstream.certificate)
     folder = Path(given["folder"])
     try:
         for name, text in files.items():
@@ -82,8 +82,8 @@ def _write(path: Path, data: bytes) -> None:
 
 def _options(given: dict[str, Any]) -> ProxyOptions:
     from thruway_operator.envoy.bootstrap import ProxyOptions
-    from thruway_operator.envoy.reception import Certificate, Reception
-    from thruway_operator.envoy.service import XdsService
+    from thruway_operator.envoy.controlplane import XdsService
+    from thruway_operator.envoy.downstream import Certificate, Downstream
 
     folder = given["folder"]
     chain, key = given["tls_certificate"], given["tls_key"]
@@ -108,7 +108,7 @@ def _options(given: dict[str, Any]) -> ProxyOptions:
         extproc_sockets=tuple(
             f"{folder}/extproc-{number}.sock" for number in range(given["workers"])
         ),
-        reception=Reception(
+        downstream=Downstream(
             certificate=Certificate(chain, key, folder) if chain else None,
             connection_age_ms=given["connection_age"] * 1000,
         ),

@@ -57,10 +57,10 @@ def explain(  # noqa: PLR0917 - click passes them by name
     Exit code 1: Thruway itself responds to it, or there are errors in the files.
     Exit code 2: the arguments or files cannot be used.
     """
-    from thruway_operator.diagnose.offline.asking import AskError, read_request
     from thruway_operator.diagnose.offline.explaining import explain as run
     from thruway_operator.diagnose.offline.problems import from_problem
-    from thruway_operator.diagnose.offline.telling import explanation_data, explanation_text
+    from thruway_operator.diagnose.offline.reporting import explanation_data, explanation_text
+    from thruway_operator.diagnose.offline.requests import AskError, read_request
 
     try:
         request = read_request(method, url, headers, port)

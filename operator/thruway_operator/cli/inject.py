@@ -77,7 +77,7 @@ def inject(  # noqa: PLR0917 - click passes them by name
     Exit code 1: a pod cannot have a sidecar; nothing is printed.
     Exit code 2: the arguments or files cannot be used.
     """
-    from thruway_operator.diagnose.offline.injecting import inject_texts
+    from thruway_operator.diagnose.offline.inject import inject_texts
     from thruway_operator.sources.files.watch import SourceError, read_texts
 
     settings = _settings(operator, image, envoy_image)

@@ -173,7 +173,7 @@ def _certificates(given: dict[str, Any]) -> tuple[Path, Path, Path, OwnCertifica
 
 def _proxies() -> ForwardProxies:
     # Not HTTPS_PROXY itself, because connections to the API server must not use it.
-    from thruway_operator.sources.files.proxies import environment_proxies
+    from thruway_operator.sources.files.proxyenv import environment_proxies
     from thruway_operator.sources.files.watch import SourceError
 
     names = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")

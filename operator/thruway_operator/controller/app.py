@@ -16,19 +16,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.controller.certificates import CertificateKeeper, Terms
+from thruway_operator.controller.groups import group_of
 from thruway_operator.controller.health import Health, HealthError
-from thruway_operator.controller.injection import Injection
+from thruway_operator.controller.injector import InjectorService
 from thruway_operator.controller.observation import Observation
-from thruway_operator.controller.proxies import group_of
 from thruway_operator.controller.serving import Serving
 from thruway_operator.controller.status import StatusKeeper
 from thruway_operator.envoy.fragments import assemble
 from thruway_operator.kube import AccessError, KubeClient, load_access
 from thruway_operator.kube.tokens import TokenReviewer
-from thruway_operator.sources.files.authorities import (
-    AuthoritiesError,
-    more_authorities,
-    system_authorities,
+from thruway_operator.sources.files.cabundle import (
+    CABundleError,
+    extra_ca_bundle,
+    system_ca_bundle,
 )
 from thruway_operator.sources.kubernetes.cluster import ClusterSource
 from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy
@@ -72,7 +72,7 @@ async def run(
         access = load_access(environment, kubeconfig=str(kubeconfig) if kubeconfig else None)
         async with KubeClient(access) as client:
             await Operator(options, client, _authorities(options, environment)).run(stop)
-    except (AccessError, AuthoritiesError, HealthError, XdsError) as error:
+    except (AccessError, CABundleError, HealthError, XdsError) as error:
         raise OperatorError(str(error)) from error
 
 
@@ -85,7 +85,7 @@ class Operator:
         self._said: list[str] = []
         self._input: tuple[Resources, GatewayPolicy | None] | None = None
         self._translator = ClusterTranslator()
-        self._injection = Injection(client, options) if options.injector else None
+        self._injection = InjectorService(client, options) if options.injector else None
         self._source = ClusterSource(
             client,
             options.watched,
@@ -239,8 +239,8 @@ def _ignored(*_: object) -> None:
 
 def _authorities(options: OperatorOptions, environment: Mapping[str, str]) -> str:
     """Return the CAs by which proxies verify upstreams, as PEM."""
-    system = system_authorities(environment)
-    return f"{system}\n{more_authorities(options.extra_authorities)}"
+    system = system_ca_bundle(environment)
+    return f"{system}\n{extra_ca_bundle(options.extra_authorities)}"
 
 
 def _certificates(options: OperatorOptions, client: KubeClient) -> CertificateKeeper | None:

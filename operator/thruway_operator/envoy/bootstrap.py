@@ -13,10 +13,10 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http
 
 from thruway_extproc import rule
 from thruway_operator.envoy.clusters import NO_LIMIT
+from thruway_operator.envoy.controlplane import XdsService, render_service_cluster
+from thruway_operator.envoy.downstream import PLAIN, Downstream
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.names import EXT_PROC_CLUSTER, XDS_CLUSTER
-from thruway_operator.envoy.reception import PLAIN, Reception
-from thruway_operator.envoy.service import XdsService, render_service_cluster
 from thruway_operator.envoy.tunnel import (
     internal_listeners,
     render_gate_cluster,
@@ -42,7 +42,7 @@ class ProxyOptions:
     xds_socket: str = ""
     xds_service: XdsService | None = None
     extproc_sockets: tuple[str, ...]
-    reception: Reception = PLAIN
+    downstream: Downstream = PLAIN
     patience_ms: int = 0
     """How long Envoy waits for its first configuration before it accepts connections without one,
     in milliseconds; 0: for ever. Until it comes, requests get 503 `config_pending`."""
@@ -67,7 +67,7 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
         admin={"address": _pipe(options.admin_socket)},
         static_resources={
             "listeners": [
-                render_listener(options.addresses, options.reception, half),
+                render_listener(options.addresses, options.downstream, half),
                 *render_tunnel_listeners(),
             ],
             "clusters": [

@@ -29,6 +29,7 @@ from envoy.type.v3 import percent_pb2
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, KEPT_ASIDE, KEY_HEADER
 from thruway_operator.envoy.cors import origin_filter
+from thruway_operator.envoy.downstream import downstream_tls
 from thruway_operator.envoy.errorformats import local_reply_config
 from thruway_operator.envoy.handshakes import handshake_filter
 from thruway_operator.envoy.names import (
@@ -41,7 +42,6 @@ from thruway_operator.envoy.names import (
     ROUTE_CONFIG,
 )
 from thruway_operator.envoy.peers import TCP_KEEPALIVE
-from thruway_operator.envoy.reception import downstream_tls
 from thruway_operator.envoy.replies import CODE_IN_LOG
 from thruway_operator.envoy.wire import (
     AS_SENT,
@@ -56,7 +56,7 @@ from thruway_operator.envoy.wire import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thruway_operator.envoy.reception import Reception
+    from thruway_operator.envoy.downstream import Downstream
 
 __all__ = ["ACCESS_LOG", "render_listener"]
 
@@ -97,14 +97,14 @@ ACCESS_LOG = {
 
 
 def render_listener(
-    addresses: Sequence[tuple[str, int]], reception: Reception, patience: int = 0
+    addresses: Sequence[tuple[str, int]], downstream: Downstream, patience: int = 0
 ) -> listener.Listener:
     """Return the listener on these (address, port) pairs, of which there is at least one.
 
     It waits for its routes for `patience` milliseconds; 0: for ever.
     """
-    tls = downstream_tls(reception.certificate) if reception.certificate else None
-    manager = _connection_manager(reception, patience)
+    tls = downstream_tls(downstream.certificate) if downstream.certificate else None
+    manager = _connection_manager(downstream, patience)
     first, *more = [_address(host, port) for host, port in addresses]
     rendered = listener.Listener(
         name="thruway",
@@ -129,8 +129,8 @@ def _address(host: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _connection_manager(reception: Reception, patience: int) -> hcm.HttpConnectionManager:
-    age = reception.connection_age_ms
+def _connection_manager(downstream: Downstream, patience: int) -> hcm.HttpConnectionManager:
+    age = downstream.connection_age_ms
     return hcm.HttpConnectionManager(
         stat_prefix="thruway",
         rds={"route_config_name": ROUTE_CONFIG, "config_source": ads(patience)},

@@ -26,12 +26,12 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.message import Message
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
+from thruway_operator.envoy.downstream import PLAIN
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.messages import unpacked
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.program import envoy_program
-from thruway_operator.envoy.reception import PLAIN
 from thruway_operator.envoy.wire import any_of, serialised
 from thruway_operator.ir import ClientCertificate
 from thruway_operator.resources.secret import SecretValue

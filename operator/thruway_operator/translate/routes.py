@@ -16,6 +16,7 @@ from thruway_operator.translate.credentials import (
     find_clients,
     find_secret,
 )
+from thruway_operator.translate.forwardproxy import choose_proxy, find_login
 from thruway_operator.translate.injected import (
     check_headers,
     credential_of,
@@ -24,7 +25,6 @@ from thruway_operator.translate.injected import (
 )
 from thruway_operator.translate.overrides import check_unique, client_matches
 from thruway_operator.translate.presets import NO_PRESET, PRESETS
-from thruway_operator.translate.proxies import choose_proxy, find_login
 from thruway_operator.translate.slips import slips_of
 from thruway_operator.translate.translated import Translated
 from thruway_operator.translate.upstream import Address, check_upstream, read_url

@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from thruway_operator.resources.identity import Identity, Unavailable
-from thruway_operator.xds.sparing import SparingLog
+from thruway_operator.xds.ratelimit import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,7 +54,7 @@ class Admission:
         self._review_every = review_every
         self._first_within = first_within
         self._streams: dict[str, int] = {}
-        self._log = SparingLog("thruway.xds")
+        self._log = RateLimitedLog("thruway.xds")
 
     async def identify(self, context: Context) -> Identity | None:
         """Return the peer's identity; abort the stream if it cannot be determined.

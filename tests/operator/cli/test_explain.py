@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from thruway_operator.diagnose.offline.asking import AskError, read_request
+from thruway_operator.diagnose.offline.requests import AskError, read_request
 from thruway_testing.product.command import thruway
 
 KEY = "sk-canary-explain-0123456789"

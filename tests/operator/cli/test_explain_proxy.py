@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thruway_operator.diagnose.offline.asking import read_request
 from thruway_operator.diagnose.offline.explaining import explain
 from thruway_operator.diagnose.offline.loading import Input, load
+from thruway_operator.diagnose.offline.requests import read_request
 from thruway_testing.product.manifests import route, secret, write
 from thruway_testing.product.up import ThruwayUp, thruway_up, wait_until
 

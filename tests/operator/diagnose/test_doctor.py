@@ -361,7 +361,7 @@ def test_a_clock_that_is_wrong_is_no_fault() -> None:
 
 
 def test_a_new_authority_beside_the_old_one_is_no_fault() -> None:
-    both = d.CA + d.make_ca()
+    both = d.CA + d.ca_pem()
     facts = d.healthy(
         authority=Answer(d.config_map(ca=both)),
         published={d.OPERATORS: Answer(d.config_map(d.OPERATORS, both))},

@@ -16,8 +16,8 @@ import pytest
 from envoy_data_plane.message_pool import default_message_pool
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
-from thruway_operator.envoy.reception import Certificate, Reception
-from thruway_operator.envoy.service import XdsService
+from thruway_operator.envoy.controlplane import XdsService
+from thruway_operator.envoy.downstream import Certificate, Downstream
 from thruway_operator.envoy.wire import serialised
 from thruway_testing.product.golden import read_case
 
@@ -42,7 +42,7 @@ OPTIONS = ProxyOptions(
     admin_socket="/run/thruway/admin.sock",
     xds_service=SERVICE,
     extproc_sockets=("/run/thruway/extproc-0.sock",),
-    reception=Reception(
+    downstream=Downstream(
         certificate=Certificate("/tls.crt", "/tls.key", "/run/thruway"), connection_age_ms=60_000
     ),
     patience_ms=25_000,

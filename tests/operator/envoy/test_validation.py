@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from thruway_operator.api.route import PassthroughRoute
 from thruway_operator.envoy import validation
 from thruway_operator.resources.secret import SecretValue
-from thruway_operator.sources.files.authorities import system_authorities
+from thruway_operator.sources.files.cabundle import system_ca_bundle
 from thruway_operator.translate import Resources, translate
 
 if TYPE_CHECKING:
@@ -52,6 +52,6 @@ def test_no_secret_is_written_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None
     refusal = validation.envoy_refusal
     monkeypatch.setattr(validation, "envoy_refusal", look)
 
-    assert validation.culprits(config, system_authorities({})) == {}
+    assert validation.culprits(config, system_ca_bundle({})) == {}
     assert written
     assert all(CANARY.encode() not in bootstrap for bootstrap in written)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from thruway_operator.laptop.process import guardian
+from thruway_operator.laptop.process import reaper_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def alive() -> Callable[[int], bool]:
     """Whether a process runs; one that ended and was not reaped does not."""
 
     def check(pid: int) -> bool:
-        entry = guardian._processes(pid).get(pid)
+        entry = reaper_process._processes(pid).get(pid)
         return entry is not None and entry[0] not in {"Z", "X"}
 
     return check

@@ -9,7 +9,7 @@ import pytest
 from thruway_operator.api.route import PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.laptop.up.examples import examples
 from thruway_operator.resources.secret import SecretValue
-from thruway_operator.sources.files.setting import Setting
+from thruway_operator.sources.files.network import Setting
 from thruway_operator.translate import Resources, translate
 
 if TYPE_CHECKING:

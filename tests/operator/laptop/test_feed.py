@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from thruway_operator.laptop.up.console import Notice
 from thruway_operator.laptop.up.feed import Feed
-from thruway_operator.sources.files.setting import Setting
+from thruway_operator.sources.files.network import Setting
 from thruway_operator.sources.files.watch import FileSource
 from thruway_operator.text.safe import Redactor
 from thruway_testing.product.manifests import route, write

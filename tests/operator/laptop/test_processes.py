@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_operator.laptop.process.guard import Guard
+from thruway_operator.laptop.process.reaper import Reaper
 from thruway_operator.laptop.process.supervisor import (
     Kind,
     ProcessError,
@@ -59,8 +59,8 @@ class Seen:
 @asynccontextmanager
 async def supervising(attempts: int | None = None) -> AsyncIterator[tuple[Supervisor, Seen]]:
     seen = Seen()
-    with Guard() as guard:
-        async with Supervisor(guard, on_event=seen, attempts=attempts) as supervisor:
+    with Reaper() as reaper:
+        async with Supervisor(reaper, on_event=seen, attempts=attempts) as supervisor:
             yield supervisor, seen
 
 
@@ -130,12 +130,12 @@ def test_a_callback_that_fails_stops_neither_the_reading_nor_the_supervision() -
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: failures.append(context["message"])
         )
-        with Guard() as guard:
+        with Reaper() as reaper:
 
             def fail(_: object) -> None:
                 raise KeyError
 
-            async with Supervisor(guard, on_event=fail, attempts=1) as supervisor:
+            async with Supervisor(reaper, on_event=fail, attempts=1) as supervisor:
                 # More than a pipe holds: the child ends only if it is read to the end.
                 argv = python("print('x\\n' * 200_000)")
                 await supervisor.start("w", argv, env=minimal_env(), on_stdout_line=fail)

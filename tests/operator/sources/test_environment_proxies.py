@@ -8,7 +8,7 @@ import pytest
 
 from thruway_operator.resources.model import DefaultProxy
 from thruway_operator.resources.secret import SecretValue
-from thruway_operator.sources.files.proxies import (
+from thruway_operator.sources.files.proxyenv import (
     bypass_hint,
     environment_proxies,
     proxy_warnings,

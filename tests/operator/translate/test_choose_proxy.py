@@ -13,7 +13,7 @@ from thruway_operator.envoy.clusters import tunnels
 from thruway_operator.resources.model import DefaultProxy, ForwardProxies
 from thruway_operator.resources.secret import SecretValue
 from thruway_operator.translate import Resources, Translation, translate
-from thruway_operator.translate.proxies import is_direct, is_direct_entry
+from thruway_operator.translate.forwardproxy import is_direct, is_direct_entry
 from thruway_operator.translate.upstream import read_url
 
 DEFAULTS = ForwardProxies(

@@ -26,7 +26,7 @@ from thruway_operator.xds import (
     snapshot_of,
 )
 from thruway_operator.xds.admission import _leave_at
-from thruway_operator.xds.sparing import SparingLog
+from thruway_operator.xds.ratelimit import RateLimitedLog
 from thruway_testing.plane.xds_client import XdsClient
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def test_when_a_stream_leaves(lifetime: float, now: float) -> None:
 
 def test_the_log_is_spared(caplog: pytest.LogCaptureFixture) -> None:
     """Strangers cannot fill it."""
-    log = SparingLog("thruway.xds")
+    log = RateLimitedLog("thruway.xds")
     for number in range(1000):
         log.warning("refused %d", number)
     assert len(caplog.records) == 20

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Pair", "issue", "make_authority", "read_authorities", "read_pair", "write_authorities"]
+__all__ = ["Pair", "issue", "make_ca", "read_certificates", "read_pair", "write_certificates"]
 
 _SKEW: Final = dt.timedelta(hours=1)
 """The clocks of other nodes may be behind ours by this much."""
@@ -52,7 +52,7 @@ class Pair:
         ).decode()
 
 
-def make_authority(now: dt.datetime, lifetime: dt.timedelta) -> Pair:
+def make_ca(now: dt.datetime, lifetime: dt.timedelta) -> Pair:
     """Return a new CA with a unique name, by which Envoy distinguishes CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"thruway-{secrets.token_hex(4)}")
@@ -109,7 +109,7 @@ def read_pair(certificate: str, key: str) -> Pair | None:
     return Pair(found, private) if found.public_key() == private.public_key() else None
 
 
-def read_authorities(text: str) -> list[x509.Certificate]:
+def read_certificates(text: str) -> list[x509.Certificate]:
     """Return the certificates in a PEM bundle; an unreadable bundle counts as empty."""
     try:
         return x509.load_pem_x509_certificates(text.encode())
@@ -117,7 +117,7 @@ def read_authorities(text: str) -> list[x509.Certificate]:
         return []
 
 
-def write_authorities(certificates: Sequence[x509.Certificate]) -> str:
+def write_certificates(certificates: Sequence[x509.Certificate]) -> str:
     """Return a PEM bundle."""
     return "".join(item.public_bytes(serialization.Encoding.PEM).decode() for item in certificates)
 

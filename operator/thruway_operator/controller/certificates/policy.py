@@ -16,10 +16,10 @@ from cryptography.exceptions import InvalidSignature
 from thruway_operator.controller.certificates.issuing import (
     Pair,
     issue,
-    make_authority,
-    read_authorities,
+    make_ca,
+    read_certificates,
     read_pair,
-    write_authorities,
+    write_certificates,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Terms:
     names: tuple[str, ...]
     """At least one DNS name."""
     lifetime: dt.timedelta = dt.timedelta(days=90)
-    authority_lifetime: dt.timedelta = dt.timedelta(days=5 * 365)
+    ca_lifetime: dt.timedelta = dt.timedelta(days=5 * 365)
     overlap: dt.timedelta = dt.timedelta(hours=1)
     """How long a new CA is published before it signs anything: kubelet updates ConfigMaps in pods
     within a minute or two."""
@@ -69,11 +69,11 @@ class Held:
         pairs = {
             name: read_pair(data.get(crt, ""), data.get(key, "")) for name, crt, key in _FIELDS
         }
-        return cls(**pairs, trusted=tuple(read_authorities(data.get("ca.crt", ""))))
+        return cls(**pairs, trusted=tuple(read_certificates(data.get("ca.crt", ""))))
 
     def write(self) -> dict[str, str]:
         """Return the texts for the Secret."""
-        texts = {"ca.crt": write_authorities(self.trusted)}
+        texts = {"ca.crt": write_certificates(self.trusted)}
         for name, crt, key in _FIELDS:
             pair: Pair | None = getattr(self, name)
             if pair is not None:
@@ -83,12 +83,12 @@ class Held:
 
 def renew(held: Held, terms: Terms, now: dt.datetime) -> Held:
     """Return what must exist at `now`; `held` itself if there is nothing to do."""
-    held = _with_authority(held, terms, now)
+    held = _with_ca(held, terms, now)
     held = _with_trust(held, now)
     return _with_serving(held, terms, now)
 
 
-def _with_authority(held: Held, terms: Terms, now: dt.datetime) -> Held:
+def _with_ca(held: Held, terms: Terms, now: dt.datetime) -> Held:
     authority, successor = held.authority, held.successor
     if successor is not None and now >= min(
         successor.made + terms.overlap, authority.ends if authority else successor.ends
@@ -98,7 +98,7 @@ def _with_authority(held: Held, terms: Terms, now: dt.datetime) -> Held:
         return held
     if authority is not None and not _due(authority, now):
         return held
-    fresh = make_authority(now, terms.authority_lifetime)
+    fresh = make_ca(now, terms.ca_lifetime)
     if _serves(held, terms, now):  # there is time to publish the new CA first
         return replace(held, successor=fresh)
     return replace(held, authority=fresh)

@@ -16,9 +16,9 @@ from thruway_operator.controller.status.conditions import (
 )
 from thruway_operator.controller.status.events import Events, transitions
 from thruway_operator.controller.status.lease import Leader, Presence
+from thruway_operator.controller.status.peer_server import PeerServer
 from thruway_operator.controller.status.peers import Login, Peers
 from thruway_operator.controller.status.tally import GroupTally, changes
-from thruway_operator.controller.status.telling import Telling
 from thruway_operator.controller.status.writer import Writer
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class StatusKeeper:
             on_change=self._mark_all,
             may_write=self._leader.holds,
         )
-        self._telling = Telling(authenticate, namespace, service_account, self._tallies)
+        self._telling = PeerServer(authenticate, namespace, service_account, self._tallies)
         self._events = Events(client, replica)
         self._writer = Writer(client, self._desired, self._was_written, self._leader.holds)
 

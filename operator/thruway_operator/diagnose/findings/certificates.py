@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
 
-from thruway_operator.controller.certificates.issuing import read_authorities
+from thruway_operator.controller.certificates.issuing import read_certificates
 from thruway_operator.diagnose.findings.conventions import AUTHORITY, namespace_of
 from thruway_operator.diagnose.findings.operator import serving_operators
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
@@ -35,7 +35,7 @@ def published(facts: Facts) -> frozenset[bytes]:
 
 def fingerprints(text: str) -> frozenset[bytes]:
     """Return the SHA-256 fingerprints of the certificates in a PEM bundle."""
-    return frozenset(item.fingerprint(hashes.SHA256()) for item in read_authorities(text))
+    return frozenset(item.fingerprint(hashes.SHA256()) for item in read_certificates(text))
 
 
 def decoded(bundle: str) -> str:
@@ -48,7 +48,7 @@ def decoded(bundle: str) -> str:
 
 def bundle_fault(text: str, now: dt.datetime) -> str:
     """Return the fault of a PEM bundle, or ""."""
-    found = read_authorities(text)
+    found = read_certificates(text)
     if not found:
         return "contains no readable certificate"
     last = max(item.not_valid_after_utc for item in found)

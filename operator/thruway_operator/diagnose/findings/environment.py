@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from thruway_operator.diagnose.findings.calling import is_below, told
+from thruway_operator.diagnose.findings.baseurls import is_below, told
 from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, name_of, restart
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 from thruway_operator.sidecar.decide.names import INJECTED

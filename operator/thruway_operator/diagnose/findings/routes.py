@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.diagnose.findings.calling import routes_concerned
+from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, examined, name_of
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 

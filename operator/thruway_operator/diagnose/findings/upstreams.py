@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from thruway_operator.diagnose.findings.calling import routes_concerned
+from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.conventions import name_of
 from thruway_operator.diagnose.findings.facts import Inside
 from thruway_operator.diagnose.findings.metrics import mangled, read_metrics

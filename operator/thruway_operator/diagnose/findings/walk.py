@@ -10,9 +10,9 @@ from thruway_operator.diagnose.findings.containers import check_containers
 from thruway_operator.diagnose.findings.conventions import examined, has_sidecar
 from thruway_operator.diagnose.findings.creation import check_creation
 from thruway_operator.diagnose.findings.environment import check_environment
-from thruway_operator.diagnose.findings.injection import check_injection, check_sidecars
-from thruway_operator.diagnose.findings.inside import check_xds
+from thruway_operator.diagnose.findings.labels import check_injection, check_sidecars
 from thruway_operator.diagnose.findings.operator import check_operator
+from thruway_operator.diagnose.findings.podhealth import check_xds
 from thruway_operator.diagnose.findings.pulling import check_pull_secrets
 from thruway_operator.diagnose.findings.routes import check_routes, check_secrets
 from thruway_operator.diagnose.findings.steps import Diagnosis

@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from thruway_operator.sources.files.authorities import AuthoritiesError, system_authorities
+from thruway_operator.sources.files.cabundle import CABundleError, system_ca_bundle
 from thruway_operator.sources.files.clients import client_keys
 from thruway_operator.sources.files.environment import (
     environment_resources,
     needs_demonstration,
     secret_environment,
 )
+from thruway_operator.sources.files.network import Setting
 from thruway_operator.sources.files.origins import allowed_origins
-from thruway_operator.sources.files.proxies import environment_proxies, proxy_warnings
-from thruway_operator.sources.files.setting import Setting
+from thruway_operator.sources.files.proxyenv import environment_proxies, proxy_warnings
 from thruway_operator.sources.files.watch import STANDARD_INPUT, FileSource, SourceError
 from thruway_operator.translate import Resources, Translation, translate
 
@@ -105,8 +105,8 @@ def load(
             allowed_origins(environment),
         )
         reading, resources, demonstration = _read(files, environment, standard_input, namespace)
-        system_ca = system_authorities(environment)
-    except (SourceError, AuthoritiesError) as error:
+        system_ca = system_ca_bundle(environment)
+    except (SourceError, CABundleError) as error:
         raise LoadError(str(error)) from None
     served = setting.apply(resources)
     said = tuple(proxy_warnings(environment))

@@ -17,8 +17,8 @@ from thruway_operator.translate.credentials import (
     find_clients,
     find_secret,
 )
+from thruway_operator.translate.forwardproxy import find_login
 from thruway_operator.translate.presets import PRESETS
-from thruway_operator.translate.proxies import find_login
 from thruway_operator.translate.slips import slips_of
 from thruway_operator.translate.upstream import Address, read_url
 from thruway_operator.translate.verdict import Refused

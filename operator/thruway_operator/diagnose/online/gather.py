@@ -35,7 +35,7 @@ from thruway_operator.diagnose.findings.pulling import pull_secrets
 from thruway_operator.diagnose.findings.routes import key_refs
 from thruway_operator.diagnose.findings.shapes import shapes
 from thruway_operator.diagnose.findings.webhook import hooks_of, service_of
-from thruway_operator.diagnose.online.asking import Asking
+from thruway_operator.diagnose.online.fetching import Fetcher
 from thruway_operator.kube import KubeClient
 from thruway_operator.sources.kubernetes.objects import secret_values
 
@@ -67,7 +67,7 @@ def gather(access: Access, namespace: str | None, pod: str | None) -> Facts:
 
 async def _gather(access: Access, namespace: str, pod: str) -> Facts:
     async with KubeClient(access) as client:
-        ask = Asking(client, namespace)
+        ask = Fetcher(client, namespace)
         facts = Facts(access.server, namespace, pod, dt.datetime.now(dt.UTC))
         facts = replace(facts, version=await ask.get("read the version", "/version"))
         if not facts.version.there:
@@ -90,7 +90,7 @@ def _known(facts: Facts) -> None:
         )
 
 
-async def _first(ask: Asking, facts: Facts) -> Facts:
+async def _first(ask: Fetcher, facts: Facts) -> Facts:
     """Request everything whose name is known beforehand."""
     here, routes = facts.namespace, f"/apis/{GROUP}/{VERSION}/namespaces/{facts.namespace}/{PLURAL}"
     questions = {
@@ -113,20 +113,20 @@ async def _first(ask: Asking, facts: Facts) -> Facts:
     return replace(facts, **found)
 
 
-async def _owners(ask: Asking, facts: Facts) -> dict[Owner, Answer]:
+async def _owners(ask: Fetcher, facts: Facts) -> dict[Owner, Answer]:
     """Request the objects whose pods were refused."""
     owners = refused_owners(facts)
     return await _each({it: ask.here("get", OWNERS[it[0]], it[1]) for it in owners})
 
 
-async def _pods(ask: Asking, name: str) -> Answer:
+async def _pods(ask: Fetcher, name: str) -> Answer:
     if not name:
         return await ask.here("list", "pods")
     found = await ask.here("get", "pods", name)
     return replace(found, value={"items": [found.value]}) if found.there else found
 
 
-async def _second(ask: Asking, facts: Facts) -> Facts:
+async def _second(ask: Fetcher, facts: Facts) -> Facts:
     """Request the objects that the first results name."""
     homes = {namespace_of(pod): authority_name(pod) for pod in serving_operators(facts)}
     hooks = [hook for item in facts.webhooks.items for hook in hooks_of(item)]
@@ -153,7 +153,7 @@ async def _each(questions: Mapping[K, Coroutine[Any, Any, Answer]]) -> dict[K, A
     return dict(zip(questions, await asyncio.gather(*questions.values()), strict=True))
 
 
-async def _deployments(ask: Asking, facts: Facts) -> Answer:
+async def _deployments(ask: Fetcher, facts: Facts) -> Answer:
     """Request the operator's Deployment if it has no pods."""
     if facts.operators.items or not facts.operators.there:
         return NOT_ASKED
@@ -161,7 +161,7 @@ async def _deployments(ask: Asking, facts: Facts) -> Answer:
     return await ask.everywhere("deployments", path, labelSelector=OPERATOR)
 
 
-async def _later(ask: Asking, facts: Facts, leases: dict[str, Answer]) -> dict[str, Answer]:
+async def _later(ask: Fetcher, facts: Facts, leases: dict[str, Answer]) -> dict[str, Answer]:
     """Read Leases again that look old by our clock, which may be wrong."""
     old = [
         at for at, found in leases.items() if found.there and not is_fresh(found.value, facts.now)
@@ -171,18 +171,18 @@ async def _later(ask: Asking, facts: Facts, leases: dict[str, Answer]) -> dict[s
     return await _each({where: ask.one("leases", where, LEASE) for where in old})
 
 
-async def _secret(ask: Asking, name: str) -> Answer:
+async def _secret(ask: Fetcher, name: str) -> Answer:
     found = await ask.here("get", "secrets", name)
     return replace(found, value=shapes(secret_values(found.value))) if found.there else found
 
 
-async def _bare(ask: Asking, name: str) -> Answer:
+async def _bare(ask: Fetcher, name: str) -> Answer:
     """Ask for a Secret without keeping anything of it."""
     found = await ask.here("get", "secrets", name)
     return replace(found, value={}) if found.there else found
 
 
-async def _inside(ask: Asking, facts: Facts) -> dict[str, Inside]:
+async def _inside(ask: Fetcher, facts: Facts) -> dict[str, Inside]:
     pods = [pod for pod in examined(facts) if has_sidecar(pod) and runs(pod)]
     slots = asyncio.Semaphore(_AT_ONCE)
 

@@ -15,7 +15,7 @@ from thruway_operator.diagnose.findings.leases import (
     is_held,
     renewed,
 )
-from thruway_operator.diagnose.online.asking import Asking
+from thruway_operator.diagnose.online.fetching import Fetcher
 from thruway_operator.kube import KubeError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ async def read_running(client: KubeClient) -> Running:
     Raises:
         KubeError: the API server cannot be reached, or fails.
     """
-    ask, now = Asking(client, ""), dt.datetime.now(dt.UTC)
+    ask, now = Fetcher(client, ""), dt.datetime.now(dt.UTC)
     first = await _leases(ask)
     if not first.there:
         return Running(None)
@@ -62,7 +62,7 @@ async def read_running(client: KubeClient) -> Running:
     return Running(False, _why(later))
 
 
-async def _leases(ask: Asking) -> Answer:
+async def _leases(ask: Fetcher) -> Answer:
     found = await ask.everywhere("leases", _PATH, fieldSelector=f"metadata.name={LEASE}")
     if found.lack == "failed":
         raise KubeError(found.why)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from thruway_operator.laptop.process import launch
-from thruway_operator.laptop.process.guard import GuardError
 from thruway_operator.laptop.process.lines import LineSplitter
+from thruway_operator.laptop.process.reaper import ReaperError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from thruway_operator.laptop.process.guard import Guard
+    from thruway_operator.laptop.process.reaper import Reaper
 
 __all__ = ["Child", "Command", "OnLine", "ProcessError", "spawn", "status_in_words"]
 
@@ -136,8 +136,8 @@ class Child(asyncio.SubprocessProtocol):
                 self._loop.call_exception_handler({"message": message, "exception": error})
 
 
-async def spawn(command: Command, guard: Guard) -> Child:
-    """Start one run: behind the gate, then register it with the guard, then open the gate.
+async def spawn(command: Command, reaper: Reaper) -> Child:
+    """Start one run: behind the gate, then register it with the reaper, then open the gate.
 
     Call it in the main thread: on Linux a child dies with the *thread* that started it
     (PR_SET_PDEATHSIG). Raises ProcessError.
@@ -156,9 +156,9 @@ async def spawn(command: Command, guard: Guard) -> Child:
             pass_fds=(gate,),
             start_new_session=True,
         )
-        guard.add(child.pid)
+        reaper.add(child.pid)
         os.write(opener, b"+")
-    except (OSError, GuardError) as error:
+    except (OSError, ReaperError) as error:
         if child.transport is not None:
             await child.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)

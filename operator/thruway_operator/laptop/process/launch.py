@@ -3,8 +3,8 @@
     launch.py PARENT_PID GATE PROGRAM ARGUMENT…
 
 On Linux it asks the kernel to kill this process when its parent ends (PR_SET_PDEATHSIG, prctl(2)).
-This survives the exec and works even if the guard was killed too. Then it waits at the gate, a
-pipe, until the parent has registered it with the guard. So the parent cannot die while the guard
+This survives the exec and works even if the reaper was killed too. Then it waits at the gate, a
+pipe, until the parent has registered it with the reaper. So the parent cannot die while the reaper
 does not know this process. It costs about 15 ms per start, and nothing afterwards.
 
 It is a separate program because `preexec_fn` runs Python between fork and exec of a process with
@@ -22,7 +22,7 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 def _die_with_parent() -> None:
     if sys.platform != "linux":
-        return  # only the guard protects it
+        return  # only the reaper protects it
     try:
         import ctypes
 
@@ -30,7 +30,7 @@ def _die_with_parent() -> None:
         number = ctypes.c_ulong(signal.SIGKILL)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, zero, zero, zero)
     except (ImportError, OSError, AttributeError):
-        return  # Python lacks ctypes, or the C library prctl: only the guard protects it
+        return  # Python lacks ctypes, or the C library prctl: only the reaper protects it
 
 
 def _main() -> None:

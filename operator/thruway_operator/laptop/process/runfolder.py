@@ -1,7 +1,7 @@
 """The private folder of one run, for sockets and bootstraps; it is never left behind.
 
-It is removed at the end of the `with`; by the guard if this process is killed; and, if the guard is
-killed too, by the next run, which finds the folder's lock free.
+It is removed at the end of the `with`; by the reaper if this process is killed; and, if the reaper
+is killed too, by the next run, which finds the folder's lock free.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_operator.laptop.process.guard import Guard
+    from thruway_operator.laptop.process.reaper import Reaper
 
 __all__ = ["RunFolderError", "run_folder", "socket_path_limit"]
 
@@ -76,11 +76,11 @@ def _sweep(base: str) -> None:
 
 
 @contextlib.contextmanager
-def run_folder(guard: Guard | None = None, *, longest_name: int = 32) -> Iterator[Path]:
+def run_folder(reaper: Reaper | None = None, *, longest_name: int = 32) -> Iterator[Path]:
     """Yield a new folder (mode 0700) in which a name of `longest_name` bytes can be a Unix socket.
 
     It is created in $TMPDIR, or in /tmp if that path is too long, and removed at the end, or by
-    `guard` if this process cannot. Raises RunFolderError.
+    `reaper` if this process cannot. Raises RunFolderError.
     """
     base = _base(tempfile.gettempdir(), longest_name, socket_path_limit())
     _sweep(base)
@@ -88,15 +88,15 @@ def run_folder(guard: Guard | None = None, *, longest_name: int = 32) -> Iterato
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     except OSError as error:
         raise RunFolderError(f"Cannot create a folder in {base}: {error.strerror}.") from error
-    if guard is not None:
-        guard.remove_later(str(folder))
+    if reaper is not None:
+        reaper.remove_later(str(folder))
     lock = None
     try:
         lock = _take_lock(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if guard is not None:
-            guard.keep(str(folder))
+        if reaper is not None:
+            reaper.keep(str(folder))
         if lock is not None:
             os.close(lock)

@@ -1,7 +1,7 @@
 """Keeps the child processes of `thruway up` running, and ends them in order.
 
 Each child leads its own session, so that Ctrl-C in the terminal reaches only `thruway up`. It is
-started through `launch`, and registered with the guard before it runs its own code.
+started through `launch`, and registered with the reaper before it runs its own code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from thruway_operator.laptop.process.child import Command, ProcessError, spawn, status_in_words
-from thruway_operator.laptop.process.guard import GuardError
+from thruway_operator.laptop.process.reaper import ReaperError
 from thruway_operator.laptop.process.runfolder import RunFolderError, run_folder
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from thruway_operator.laptop.process.child import Child, OnLine
-    from thruway_operator.laptop.process.guard import Guard
+    from thruway_operator.laptop.process.reaper import Reaper
 
 __all__ = [
     "Kind",
@@ -107,12 +107,12 @@ class Supervisor:
 
     def __init__(
         self,
-        guard: Guard,
+        reaper: Reaper,
         *,
         on_event: Callable[[ProcessEvent], None] | None = None,
         attempts: int | None = None,
     ) -> None:
-        self._guard = guard
+        self._reaper = reaper
         self._on_event = on_event
         self._attempts = attempts
         self._kept: dict[str, _Kept] = {}
@@ -191,7 +191,7 @@ class Supervisor:
         self._kept.pop(kept.command.name, None)
 
     async def _spawn(self, kept: _Kept) -> None:
-        kept.child = await spawn(kept.command, self._guard)
+        kept.child = await spawn(kept.command, self._reaper)
         self._emit(ProcessEvent(kept.command.name, Kind.STARTED, kept.child.pid))
         if kept.stopping.is_set():  # it was asked to stop while it was being started
             kept.child.terminate()
@@ -248,8 +248,8 @@ class Supervisor:
         finally:
             kept.child = None
             await child.close()
-            with contextlib.suppress(GuardError):  # the guard detects a reused id by its token
-                self._guard.discard(child.pid)
+            with contextlib.suppress(ReaperError):  # the reaper detects a reused id by its token
+                self._reaper.discard(child.pid)
         name, expected = kept.command.name, kept.stopping.is_set()
         lines = tuple(child.stderr)
         self._emit(

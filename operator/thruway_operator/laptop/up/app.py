@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thruway_operator.laptop.demo.server import demo_upstream
-from thruway_operator.laptop.process.guard import Guard, GuardError
+from thruway_operator.laptop.process.reaper import Reaper, ReaperError
 from thruway_operator.laptop.process.supervisor import (
     Kind,
     ProcessError,
@@ -35,7 +35,7 @@ from thruway_operator.laptop.up.proxy import (
 from thruway_operator.laptop.up.table import startup_table
 from thruway_operator.laptop.up.tunnels import TunnelTroubles, proxies_used
 from thruway_operator.laptop.up.view import route_rows
-from thruway_operator.sources.files.authorities import AuthoritiesError, system_authorities
+from thruway_operator.sources.files.cabundle import CABundleError, system_ca_bundle
 from thruway_operator.sources.files.clients import API_KEY, client_keys
 from thruway_operator.sources.files.environment import (
     KEY,
@@ -45,9 +45,9 @@ from thruway_operator.sources.files.environment import (
     needs_demonstration,
     secret_environment,
 )
+from thruway_operator.sources.files.network import Setting
 from thruway_operator.sources.files.origins import allowed_origins
-from thruway_operator.sources.files.proxies import bypass_hint, environment_proxies, proxy_warnings
-from thruway_operator.sources.files.setting import Setting
+from thruway_operator.sources.files.proxyenv import bypass_hint, environment_proxies, proxy_warnings
 from thruway_operator.sources.files.watch import FileSource, PathError, Reading, SourceError
 from thruway_operator.text.colors import wants_color
 from thruway_operator.text.safe import Redactor
@@ -103,8 +103,8 @@ async def run(options: UpOptions, environment: Mapping[str, str]) -> None:
     except (
         SourceError,
         ListenError,
-        AuthoritiesError,
-        GuardError,
+        CABundleError,
+        ReaperError,
         ProcessError,
         RunFolderError,
     ) as error:
@@ -137,7 +137,7 @@ class _Up:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        system_ca = system_authorities(self._environment)
+        system_ca = system_ca_bundle(self._environment)
         addresses = listen_addresses(self._options.bind, self._options.port)
         setting = Setting(
             tuple(addresses),
@@ -149,8 +149,8 @@ class _Up:
             _require_native_key(self._environment)
         async with contextlib.AsyncExitStack() as stack:
             resources, source, demonstration = await self._resources(stack)
-            guard = stack.enter_context(Guard())
-            folder = stack.enter_context(run_folder(guard))
+            reaper = stack.enter_context(Reaper())
+            folder = stack.enter_context(run_folder(reaper))
             feed = Feed(setting, system_ca, self._notice, self._redactor)
             xds = feed.xds
             translation = self._first(feed, resources, source)
@@ -159,7 +159,7 @@ class _Up:
             await xds.start(f"unix:{proxy.xds_socket}")
             stack.push_async_callback(xds.stop)
             supervisor = await stack.enter_async_context(
-                Supervisor(guard, on_event=self._on_process)
+                Supervisor(reaper, on_event=self._on_process)
             )
             await self._start(supervisor, bootstrap, proxy)
             if not await self._come_up(supervisor):

@@ -12,7 +12,7 @@ from thruway_operator.translate.versions import route_version
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import PassthroughRoute
-    from thruway_operator.sources.files.setting import Setting
+    from thruway_operator.sources.files.network import Setting
     from thruway_operator.translate import Resources, Translation
 
 __all__ = ["examples"]

@@ -13,7 +13,7 @@ from thruway_operator.xds import XdsServer
 
 if TYPE_CHECKING:
     from thruway_operator.laptop.up.console import Notice
-    from thruway_operator.sources.files.setting import Setting
+    from thruway_operator.sources.files.network import Setting
     from thruway_operator.sources.files.watch import FileSource, Reading
     from thruway_operator.text.safe import Redactor
     from thruway_operator.translate import Resources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from thruway_operator.sidecar.decide.proxies import past_proxies
+from thruway_operator.sidecar.decide.noproxy import without_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
@@ -46,7 +46,7 @@ def told(
         )
     env = [*given, *({"name": name, "value": value} for name, value in added.items())]
     whole = {**container, "env": env} if added else dict(container)
-    whole, more = past_proxies(whole)
+    whole, more = without_proxy(whole)
     return whole, (*warnings, *more)
 
 

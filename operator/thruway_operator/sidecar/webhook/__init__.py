@@ -8,7 +8,7 @@ Contract: "layers of the sidecar".
 
 from thruway_operator.sidecar.webhook.bundle import BundleKeeper
 from thruway_operator.sidecar.webhook.directory import Directory
-from thruway_operator.sidecar.webhook.publisher import AuthorityPublisher
+from thruway_operator.sidecar.webhook.publisher import CABundlePublisher
 from thruway_operator.sidecar.webhook.server import AdmissionServer
 
-__all__ = ["AdmissionServer", "AuthorityPublisher", "BundleKeeper", "Directory"]
+__all__ = ["AdmissionServer", "BundleKeeper", "CABundlePublisher", "Directory"]

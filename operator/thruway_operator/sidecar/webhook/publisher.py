@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from thruway_operator.kube import KubeClient
     from thruway_operator.sidecar.webhook.directory import Directory
 
-__all__ = ["AuthorityPublisher"]
+__all__ = ["CABundlePublisher"]
 
 _log = logging.getLogger("thruway.injector")
 
@@ -28,7 +28,7 @@ _KEY: Final = "ca.crt"
 _LABELS: Final = {"app.kubernetes.io/managed-by": "thruway-operator"}
 
 
-class AuthorityPublisher:
+class CABundlePublisher:
     """The publisher of one replica; it corrects ConfigMaps while it `may_write`."""
 
     def __init__(

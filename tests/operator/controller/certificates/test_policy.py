@@ -11,7 +11,7 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thruway_operator.controller.certificates.issuing import Pair, issue, make_authority, read_pair
+from thruway_operator.controller.certificates.issuing import Pair, issue, make_ca, read_pair
 from thruway_operator.controller.certificates.policy import Held, Terms, renew
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -101,7 +101,7 @@ def test_a_certificate_for_another_name_is_replaced() -> None:
 
 
 def test_a_key_that_belongs_to_another_certificate_is_none() -> None:
-    one, other = make_authority(NOW, DAY), make_authority(NOW, DAY)
+    one, other = make_ca(NOW, DAY), make_ca(NOW, DAY)
     assert read_pair(one.certificate_pem(), other.key_pem()) is None
     assert read_pair(one.certificate_pem(), one.key_pem()) == Pair(one.certificate, one.key)
 

@@ -23,7 +23,7 @@ import helm_python
 import httpx
 import yaml
 
-from thruway_operator.laptop.process.guard import Guard
+from thruway_operator.laptop.process.reaper import Reaper
 from thruway_testing.plane.kubernetes.pods import AUDIENCE, Pod, create_pod, ensure_namespace
 from thruway_testing.product.up import base_environment, wait_until
 
@@ -82,8 +82,8 @@ class Installation:
             )
             ensure_namespace(self.plane.api, self.namespace)
             self.grant()
-            self._guard = Guard()
-            self._stack.callback(self._guard.close)
+            self._reaper = Reaper()
+            self._stack.callback(self._reaper.close)
             self._stack = self._stack.pop_all()
         return self
 
@@ -158,7 +158,7 @@ class Installation:
         """Return another replica, not started yet."""
         number = next(self._numbers)
         pod = create_pod(self.plane.api, self.namespace, f"operator-{number}", self.service_account)
-        replica = Replica(self, pod, _free_port(), list(arguments), self._guard, kubeconfig)
+        replica = Replica(self, pod, _free_port(), list(arguments), self._reaper, kubeconfig)
         if self._injector is not None:
             self.lead_webhook_to(replica.injector_port)
         self._stack.callback(replica.kill)
@@ -174,7 +174,7 @@ class Replica:
         pod: Pod,
         port: int,
         arguments: list[str],
-        guard: Guard,
+        reaper: Reaper,
         kubeconfig: Path | None,
     ) -> None:
         self.pod = pod
@@ -183,7 +183,7 @@ class Replica:
         self.injector_port = _free_port()
         self._installation = installation
         self._arguments = arguments
-        self._guard = guard
+        self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
         folder = installation.folder / pod.name
         folder.mkdir()
@@ -222,7 +222,7 @@ class Replica:
                 env=base_environment(),
                 start_new_session=True,
             )
-        self._guard.add(self._process.pid)
+        self._reaper.add(self._process.pid)
         return self
 
     def _certificates(self) -> list[str]:
@@ -313,7 +313,7 @@ class Replica:
         if process.poll() is None:
             process.send_signal(number)
         code = process.wait(30)
-        self._guard.discard(process.pid)
+        self._reaper.discard(process.pid)
         return code
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
-from thruway_operator.controller.proxies import group_of
+from thruway_operator.controller.groups import group_of
 from thruway_operator.envoy.fragments import assemble, render_fragments
 from thruway_operator.kube import KubeClient, load_access
 from thruway_operator.kube.tokens import TokenReviewer

@@ -181,8 +181,8 @@ def forbidden(right: str) -> Answer:
 
 
 OLD = d.NOW - dt.timedelta(minutes=5)
-ANOTHER = d.make_ca()
-EXPIRED = d.make_ca(d.NOW - dt.timedelta(days=400), 300)
+ANOTHER = d.ca_pem()
+EXPIRED = d.ca_pem(d.NOW - dt.timedelta(days=400), 300)
 OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
 EXITED = {"terminated": {"reason": "Error", "exitCode": 1}}
 PULL = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}

@@ -10,7 +10,7 @@ import datetime as dt
 from typing import Any
 
 from thruway_operator.api.crd import GROUP, VERSION, crd
-from thruway_operator.controller.certificates.issuing import make_authority
+from thruway_operator.controller.certificates.issuing import make_ca
 from thruway_operator.diagnose.findings.facts import Answer, Facts, Inside
 from thruway_operator.sidecar.decide import (
     Images,
@@ -29,12 +29,12 @@ __all__ = [
     "NAMESPACE",
     "NOW",
     "OPERATORS",
+    "ca_pem",
     "config_map",
     "endpoint_slice",
     "healthy",
     "lease",
     "listed",
-    "make_ca",
     "namespace_object",
     "operator_pod",
     "owner",
@@ -56,12 +56,12 @@ NAMESPACE, OPERATORS = "shop", "thruway-system"
 IMAGE = "registry.invalid/thruway:1"
 
 
-def make_ca(now: dt.datetime = NOW, days: int = 365) -> str:
+def ca_pem(now: dt.datetime = NOW, days: int = 365) -> str:
     """Return a new CA as PEM."""
-    return make_authority(now, dt.timedelta(days=days)).certificate_pem()
+    return make_ca(now, dt.timedelta(days=days)).certificate_pem()
 
 
-CA = make_ca()
+CA = ca_pem()
 
 METRICS = """\
 # TYPE envoy_control_plane_connected_state gauge

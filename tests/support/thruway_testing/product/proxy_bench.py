@@ -26,8 +26,8 @@ from envoy.extensions.resource_monitors.downstream_connections.v3 import (
 )
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
+from thruway_operator.envoy.downstream import PLAIN, certificate_files
 from thruway_operator.envoy.fragments import assemble, render_fragments
-from thruway_operator.envoy.reception import PLAIN, certificate_files
 from thruway_operator.envoy.wire import any_of, serialised
 from thruway_operator.sources.files.documents import parse_documents
 from thruway_operator.sources.files.manifests import read_manifests
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from envoy.config.bootstrap.v3 import bootstrap_pb2
 
-    from thruway_operator.envoy.reception import Reception
+    from thruway_operator.envoy.downstream import Downstream
     from thruway_operator.xds import Fragment, Snapshot
     from thruway_testing.product.manifests import Document
 
@@ -68,11 +68,11 @@ class ProxyBench:
         assemble: Callable[[Sequence[Fragment]], Snapshot] = assemble,
         system_ca: str = "",
         connection_limit: int | None = None,
-        reception: Reception = PLAIN,
+        downstream: Downstream = PLAIN,
         patience_ms: int = 0,
     ) -> None:
         self._patience_ms = patience_ms
-        self._reception = reception
+        self._reception = downstream
         self._documents = documents
         self._extproc = extproc
         self._system_ca = system_ca
@@ -109,7 +109,7 @@ class ProxyBench:
             admin_socket="replaced",
             xds_socket=str(self.folder / "xds.sock"),
             extproc_sockets=tuple(sockets),
-            reception=self._reception,
+            downstream=self._reception,
             patience_ms=self._patience_ms,
         )
         file = self.folder / "bootstrap.pb"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
-from thruway_operator.envoy.service import XdsService, secret_files
+from thruway_operator.envoy.controlplane import XdsService, secret_files
 from thruway_operator.envoy.wire import serialised
 from thruway_testing.plane.envoy import Envoy, wait_until
 

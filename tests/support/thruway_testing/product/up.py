@@ -119,11 +119,11 @@ class ThruwayUp:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def children(self) -> dict[str, list[int]]:
-        """The process ids of its descendants by kind: `envoy`, `extproc`, `guard`."""
-        kinds: dict[str, list[int]] = {"envoy": [], "extproc": [], "guard": []}
+        """The process ids of its descendants by kind: `envoy`, `extproc`, `reaper`."""
+        kinds: dict[str, list[int]] = {"envoy": [], "extproc": [], "reaper": []}
         for pid, line in _descendants(self.process.pid).items():
-            if "guardian.py" in line:
-                kinds["guard"].append(pid)
+            if "reaper_process.py" in line:
+                kinds["reaper"].append(pid)
             elif "thruway_extproc" in line:
                 kinds["extproc"].append(pid)
             elif "/envoy " in line:

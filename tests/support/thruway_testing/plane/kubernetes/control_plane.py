@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from thruway_operator.laptop.process.guard import Guard
+from thruway_operator.laptop.process.reaper import Reaper
 from thruway_testing.plane.kubernetes.api import Api
 from thruway_testing.plane.kubernetes.pki import Authority
 
@@ -45,8 +45,8 @@ class ControlPlane:
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="thruway-kubernetes-"))
-        self._guard = Guard()
-        self._guard.remove_later(str(self.folder))
+        self._reaper = Reaper()
+        self._reaper.remove_later(str(self.folder))
         self.authority = Authority(self.folder / "pki")
         self._serving = self.authority.issue(
             "apiserver", "kube-apiserver", hosts=[_HOST, "10.96.0.1", "localhost"]
@@ -68,7 +68,7 @@ class ControlPlane:
             self._kill(name)
         if hasattr(self, "api"):
             self.api.close()
-        self._guard.close()
+        self._reaper.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -204,14 +204,14 @@ class ControlPlane:
                 start_new_session=True,
             )
         self._processes[name] = process
-        self._guard.add(process.pid)
+        self._reaper.add(process.pid)
 
     def _kill(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None:
             process.kill()
             process.wait()
-            self._guard.discard(process.pid)
+            self._reaper.discard(process.pid)
 
     def _wait(self, name: str, condition: object) -> None:
         deadline = time.monotonic() + _PATIENCE

@@ -11,7 +11,7 @@ import certifi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AuthoritiesError", "more_authorities", "system_authorities"]
+__all__ = ["CABundleError", "extra_ca_bundle", "system_ca_bundle"]
 
 # Debian and Ubuntu; Fedora and RHEL; Alpine, macOS and the BSDs.
 _PLACES = (
@@ -21,15 +21,15 @@ _PLACES = (
 )
 
 
-class AuthoritiesError(Exception):
+class CABundleError(Exception):
     """The requested CA bundle is unusable; the message is a complete sentence."""
 
 
-def system_authorities(environment: Mapping[str, str]) -> str:
+def system_ca_bundle(environment: Mapping[str, str]) -> str:
     """Return the CA bundle as PEM: from `SSL_CERT_FILE`, the system, or certifi.
 
     Raises:
-        AuthoritiesError: `SSL_CERT_FILE` does not name a readable PEM file.
+        CABundleError: `SSL_CERT_FILE` does not name a readable PEM file.
     """
     asked = environment.get("SSL_CERT_FILE")
     if asked:
@@ -40,17 +40,17 @@ def system_authorities(environment: Mapping[str, str]) -> str:
     return Path(certifi.where()).read_text(encoding="utf-8")
 
 
-def more_authorities(path: Path | None) -> str:
+def extra_ca_bundle(path: Path | None) -> str:
     """Return the CA bundle in a file as PEM; "" for none.
 
     Raises:
-        AuthoritiesError: it is not a readable PEM file.
+        CABundleError: it is not a readable PEM file.
     """
     if path is None:
         return ""
     found = _read(path)
     if found is None:
-        raise AuthoritiesError(
+        raise CABundleError(
             f"{path} is not a readable PEM file of certificates: correct it, or omit "
             "--extra-authorities"
         )
@@ -60,7 +60,7 @@ def more_authorities(path: Path | None) -> str:
 def _asked(path: Path) -> str:
     found = _read(path)
     if found is None:
-        raise AuthoritiesError(
+        raise CABundleError(
             f"SSL_CERT_FILE names {path}, which is not a readable PEM file of certificates: "
             "correct it, or unset it to use the system's"
         )

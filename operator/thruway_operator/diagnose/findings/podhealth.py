@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from thruway_operator.diagnose.findings.calling import routes_concerned
+from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.containers import runs
 from thruway_operator.diagnose.findings.conventions import ENVOY, EXTPROC, name_of, namespace_of
 from thruway_operator.diagnose.findings.facts import Inside

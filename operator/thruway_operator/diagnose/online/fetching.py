@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.kube import KubeClient
 
-__all__ = ["Asking"]
+__all__ = ["Fetcher"]
 
 _WITHIN: Final = 5.0
 """Seconds for a pod's response; the network may drop packets to the pod."""
@@ -25,7 +25,7 @@ _GROUPS: Final = {
 }
 
 
-class Asking:
+class Fetcher:
     """Sends requests, and names the permission that each one needs."""
 
     def __init__(self, client: KubeClient, namespace: str) -> None:

@@ -11,7 +11,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls_pb
 from thruway_operator.envoy.secretfiles import from_file, secret_file, watch
 from thruway_operator.envoy.wire import extension
 
-__all__ = ["PLAIN", "Certificate", "Reception", "certificate_files", "downstream_tls"]
+__all__ = ["PLAIN", "Certificate", "Downstream", "certificate_files", "downstream_tls"]
 
 _SDS: Final = "listener-tls"
 
@@ -27,7 +27,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Reception:
+class Downstream:
     """What the listener does with connections; by default what suits a sidecar."""
 
     certificate: Certificate | None = None
@@ -37,7 +37,7 @@ class Reception:
     way, however long, are never cut by it: HTTP/1.1 gets `connection: close`, HTTP/2 GOAWAY."""
 
 
-PLAIN: Final = Reception()
+PLAIN: Final = Downstream()
 """What suits a sidecar."""
 
 

@@ -1,4 +1,4 @@
-"""The parent's side of the guard: starts it, and registers what must not outlive `thruway up`."""
+"""The parent's side of the reaper: starts it, and registers what must not outlive `thruway up`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from thruway_operator.laptop.process import guardian
+from thruway_operator.laptop.process import reaper_process
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Guard", "GuardError"]
+__all__ = ["Reaper", "ReaperError"]
 
-# Seconds; longer than the guard itself waits for the processes that it ends.
+# Seconds; longer than the reaper itself waits for the processes that it ends.
 _CLOSE_WAIT = 10.0
 
 
-class GuardError(Exception):
-    """The guard could not be started, or cannot be reached."""
+class ReaperError(Exception):
+    """The reaper could not be started, or cannot be reached."""
 
 
-class Guard:
-    """The parent's side: starts the guard process and tells it what to watch.
+class Reaper:
+    """The parent's side: starts the reaper process and tells it what to watch.
 
-    A guard that was killed is restarted at the next call, and everything is registered again. It
-    must not be used from several threads. Every call may raise `GuardError`.
+    A reaper that was killed is restarted at the next call, and everything is registered again. It
+    must not be used from several threads. Every call may raise `ReaperError`.
     """
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class Guard:
 
     @property
     def pid(self) -> int | None:
-        """The guard's process id; None once closed."""
+        """The reaper's process id; None once closed."""
         return self._process.pid if self._process else None
 
     def add(self, pid: int) -> bool:
         """Watch the process group that `pid` leads; return False if the process is gone."""
-        token = guardian.start_token(pid)
+        token = reaper_process.start_token(pid)
         if token is None:
             return False
         self._processes[pid] = token
@@ -58,7 +58,7 @@ class Guard:
     def remove_later(self, folder: str) -> None:
         """Remove this folder (absolute path, without a line break) when the parent is gone."""
         if not folder.startswith("/") or "\n" in folder:
-            raise GuardError(f"The guard needs an absolute path without line breaks: {folder!r}.")
+            raise ReaperError(f"The reaper needs an absolute path without line breaks: {folder!r}.")
         self._folders.append(folder)
         self._send(f"rm {folder}")
 
@@ -69,7 +69,7 @@ class Guard:
             self._send(f"keep {folder}")
 
     def close(self) -> None:
-        """Let the guard finish: it ends what is still registered, and then exits."""
+        """Let the reaper finish: it ends what is still registered, and then exits."""
         pipe, process, self._pipe, self._process = self._pipe, self._process, None, None
         if pipe is not None:
             os.close(pipe)
@@ -89,12 +89,12 @@ class Guard:
 
     def _start(self) -> None:
         read_end, write_end = os.pipe()
-        os.set_blocking(write_end, False)  # a stopped guard must not stop the parent
+        os.set_blocking(write_end, False)  # a stopped reaper must not stop the parent
         try:
             # It has its own session and no terminal streams, so Ctrl-C does not reach it, and the
             # pipe in `thruway up | …` closes with `thruway up`.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid())],
+                [sys.executable, "-I", "-S", reaper_process.__file__, str(os.getpid())],
                 stdin=read_end,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -104,21 +104,21 @@ class Guard:
             )
         except OSError as error:
             os.close(write_end)
-            raise GuardError(f"The guard process did not start: {error.strerror}.") from error
+            raise ReaperError(f"The reaper process did not start: {error.strerror}.") from error
         finally:
             os.close(read_end)
         self._pipe = write_end
 
     def _send(self, line: str) -> None:
         if self._pipe is None:
-            raise GuardError("The guard is closed.")
+            raise ReaperError("The reaper is closed.")
         try:
             os.write(self._pipe, os.fsencode(line) + b"\n")
         except BrokenPipeError:
             self._revive()
         except BlockingIOError as error:
-            raise GuardError(
-                "The guard process does not read: check that it is not stopped."
+            raise ReaperError(
+                "The reaper process does not read: check that it is not stopped."
             ) from error
 
     def _revive(self) -> None:

@@ -1,12 +1,12 @@
 """Cleans up when `thruway up` dies, even after `kill -9`.
 
-A process cannot clean up after its own SIGKILL, so a second one waits for its end. The guard holds
+A process cannot clean up after its own SIGKILL, so a second one waits for its end. The reaper holds
 the read end of a pipe whose only write end belongs to `thruway up`. The kernel closes that end
-however the parent dies; the guard then ends every registered process group and removes the run
+however the parent dies; the reaper then ends every registered process group and removes the run
 folder.
 
-It runs as `python -I -S guardian.py PARENT_PID` with the pipe as its standard input; `guard` is the
-parent's side. The lines on the pipe are `+PID TOKEN`, `-PID`, `rm DIR` and `keep DIR`.
+It runs as `python -I -S reaper_process.py PARENT_PID` with the pipe as its standard input; `reaper`
+is the parent's side. The lines on the pipe are `+PID TOKEN`, `-PID`, `rm DIR` and `keep DIR`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _await_end(registered: dict[int, str], seconds: float) -> list[int]:
     return alive
 
 
-# ---------------------------------------------------------------------------- the guard's own side
+# ---------------------------------------------------------------------------- the reaper's own side
 
 
 class Watched:
@@ -166,7 +166,7 @@ def _parent_lines(descriptor: int, parent: int) -> Iterable[str]:
 
 
 def _main() -> None:
-    # Only the parent's end may end the guard. So ignore a closed terminal, Ctrl-C, and the SIGTERM
+    # Only the parent's end may end the reaper. So ignore a closed terminal, Ctrl-C, and the SIGTERM
     # that a session manager sends to all processes.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

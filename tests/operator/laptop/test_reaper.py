@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thruway_operator.laptop.process import guardian, launch
-from thruway_operator.laptop.process.guard import Guard, GuardError
+from thruway_operator.laptop.process import launch, reaper_process
+from thruway_operator.laptop.process.reaper import Reaper, ReaperError
 from thruway_operator.laptop.process.runfolder import run_folder
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSI
 # outside the supervisor that ignores SIGTERM, and a folder. Says what it has, then waits.
 PARENT = """
 import asyncio, json, os, subprocess, sys
-from thruway_operator.laptop.process.guard import Guard
+from thruway_operator.laptop.process.reaper import Reaper
 from thruway_operator.laptop.process.supervisor import Supervisor, minimal_env, run_folder
 
 STUBBORN = (
@@ -42,10 +42,10 @@ STUBBORN = (
 
 async def main():
     pids = []
-    with Guard() as guard, run_folder(guard) as folder:
+    with Reaper() as reaper, run_folder(reaper) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "socket").touch()
-        async with Supervisor(guard) as supervisor:
+        async with Supervisor(reaper) as supervisor:
             said = asyncio.Queue()
             await supervisor.start("sleep", ["sleep", "1000"], env=minimal_env())
             pids.append(supervisor.pid("sleep"))
@@ -57,8 +57,8 @@ async def main():
             argv = [sys.executable, "-c", STUBBORN.format("")]
             plain = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
             plain.stdout.readline()
-            guard.add(plain.pid)
-            own = {"supervised": pids, "plain": plain.pid, "guard": guard.pid}
+            reaper.add(plain.pid)
+            own = {"supervised": pids, "plain": plain.pid, "reaper": reaper.pid}
             print(json.dumps({**own, "folder": str(folder)}), flush=True)
             await asyncio.Event().wait()
 
@@ -85,7 +85,7 @@ def test_nothing_stays_when_the_parent_is_killed(
     number: signal.Signals, eventually: Eventually, alive: Callable[[int], bool]
 ) -> None:
     parent = _Parent()
-    pids = [*parent.has["supervised"], parent.has["plain"], parent.has["guard"]]
+    pids = [*parent.has["supervised"], parent.has["plain"], parent.has["reaper"]]
     assert all(map(alive, pids))
     parent.end(number)
     eventually(lambda: not any(map(alive, pids)))
@@ -93,14 +93,14 @@ def test_nothing_stays_when_the_parent_is_killed(
 
 
 @linux_only
-def test_without_the_guard_the_kernel_ends_what_the_launcher_started(
+def test_without_the_reaper_the_kernel_ends_what_the_launcher_started(
     eventually: Eventually, alive: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = _Parent()
     folder = Path(parent.has["folder"])
     *launched, worker = parent.has["supervised"]
     try:
-        os.kill(parent.has["guard"], signal.SIGKILL)
+        os.kill(parent.has["reaper"], signal.SIGKILL)
         parent.end(signal.SIGKILL)
         eventually(lambda: not any(map(alive, launched)))
     finally:
@@ -115,32 +115,32 @@ def test_without_the_guard_the_kernel_ends_what_the_launcher_started(
         assert not folder.exists()
 
 
-def test_a_guard_that_was_killed_is_replaced_and_knows_everything(
+def test_a_reaper_that_was_killed_is_replaced_and_knows_everything(
     alive: Callable[[int], bool], eventually: Eventually, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    guard = Guard()
+    reaper = Reaper()
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
-        assert guard.add(child.pid)
-        old = guard.pid
+        assert reaper.add(child.pid)
+        old = reaper.pid
         assert old
         os.kill(old, signal.SIGKILL)
         eventually(lambda: not alive(old))
-        guard.remove_later(str(folder))
-        assert guard.pid not in (None, old)
-        guard.close()
+        reaper.remove_later(str(folder))
+        assert reaper.pid not in (None, old)
+        reaper.close()
         eventually(lambda: child.poll() == -signal.SIGTERM)
     assert not folder.exists()
 
 
 def test_what_was_taken_back_is_left_alone(tmp_path: Path, alive: Callable[[int], bool]) -> None:
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
-        with Guard() as guard:
-            guard.add(child.pid)
-            guard.remove_later(str(tmp_path))
-            guard.discard(child.pid)
-            guard.keep(str(tmp_path))
+        with Reaper() as reaper:
+            reaper.add(child.pid)
+            reaper.remove_later(str(tmp_path))
+            reaper.discard(child.pid)
+            reaper.keep(str(tmp_path))
         assert alive(child.pid)
         child.kill()
     assert tmp_path.exists()
@@ -148,48 +148,48 @@ def test_what_was_taken_back_is_left_alone(tmp_path: Path, alive: Callable[[int]
 
 def test_a_reused_process_id_is_left_alone() -> None:
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
-        token = guardian.start_token(child.pid)
+        token = reaper_process.start_token(child.pid)
         assert token
-        assert guardian.live_groups({child.pid: token}) == [child.pid]
-        assert guardian.live_groups({child.pid: token + "1"}) == []
+        assert reaper_process.live_groups({child.pid: token}) == [child.pid]
+        assert reaper_process.live_groups({child.pid: token + "1"}) == []
         child.kill()
-    assert guardian.live_groups({child.pid: token}) == []
-    assert guardian.start_token(child.pid) is None
+    assert reaper_process.live_groups({child.pid: token}) == []
+    assert reaper_process.start_token(child.pid) is None
 
 
-def test_ctrl_c_passes_the_guard_by(alive: Callable[[int], bool]) -> None:
-    with Guard() as guard:
-        assert guard.pid
-        assert os.getsid(guard.pid) != os.getsid(0)
+def test_ctrl_c_passes_the_reaper_by(alive: Callable[[int], bool]) -> None:
+    with Reaper() as reaper:
+        assert reaper.pid
+        assert os.getsid(reaper.pid) != os.getsid(0)
 
 
-def test_a_closed_guard_says_so() -> None:
-    guard = Guard()
-    guard.close()
-    guard.close()
-    assert guard.pid is None
-    with pytest.raises(GuardError, match="closed"):
-        guard.remove_later("/nowhere")
+def test_a_closed_reaper_says_so() -> None:
+    reaper = Reaper()
+    reaper.close()
+    reaper.close()
+    assert reaper.pid is None
+    with pytest.raises(ReaperError, match="closed"):
+        reaper.remove_later("/nowhere")
 
 
 def test_only_absolute_paths_of_one_line_are_removed() -> None:
-    with Guard() as guard:
+    with Reaper() as reaper:
         for path in ("relative", "/two\nlines"):
-            with pytest.raises(GuardError, match="absolute"):
-                guard.remove_later(path)
+            with pytest.raises(ReaperError, match="absolute"):
+                reaper.remove_later(path)
 
 
 @UNHURRIED
 @given(st.text())
-def test_no_line_disturbs_the_guard_and_none_makes_it_watch_init(line: str) -> None:
-    watched = guardian.Watched()
+def test_no_line_disturbs_the_reaper_and_none_makes_it_watch_init(line: str) -> None:
+    watched = reaper_process.Watched()
     watched.take(line)
     assert not watched.processes.keys() & {0, 1}
     assert all(folder.startswith("/") for folder in watched.folders)
 
 
 def test_lines_register_and_take_back() -> None:
-    watched = guardian.Watched()
+    watched = reaper_process.Watched()
     for line in ("+12 345", "+13 Mon_Jan", "-12", "rm /a b", "rm /c", "keep /c", "+1 2", "+x y"):
         watched.take(line)
     assert (watched.processes, watched.folders) == ({13: "Mon_Jan"}, ["/a b"])
@@ -197,16 +197,16 @@ def test_lines_register_and_take_back() -> None:
 
 def test_a_command_full_of_parentheses_is_read() -> None:
     stat = "77 (a) b) (c)) S 1 77 70 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 9876 1 1 0"
-    assert guardian._stat_fields(stat) == ("S", 77, "9876")
+    assert reaper_process._stat_fields(stat) == ("S", 77, "9876")
 
 
 def test_ps_tells_the_same_as_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # as on macOS: no /proc
-    state, group, token = guardian._processes(os.getpid())[os.getpid()]
+    state, group, token = reaper_process._processes(os.getpid())[os.getpid()]
     assert state in {"R", "S"}
     assert group == os.getpgrp()
     assert token.count("_") == 4  # Mon_Nov_23_17:00:00_2025
-    assert os.getpid() in guardian._processes()
+    assert os.getpid() in reaper_process._processes()
 
 
 def _launch(parent: int, *argv: str, go: bool = True) -> subprocess.CompletedProcess[bytes]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from thruway_operator.sidecar.webhook import (
     AdmissionServer,
-    AuthorityPublisher,
     BundleKeeper,
+    CABundlePublisher,
     Directory,
 )
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from thruway_operator.controller.options import OperatorOptions
     from thruway_operator.kube import KubeClient
 
-__all__ = ["Injection"]
+__all__ = ["InjectorService"]
 
 
-class Injection:
+class InjectorService:
     """Every replica responds to the API server; only the holder of the Lease writes."""
 
     def __init__(self, client: KubeClient, options: OperatorOptions) -> None:
@@ -30,7 +30,7 @@ class Injection:
         self._options = options
         self._injector = options.injector
         self._server: AdmissionServer | None = None
-        self._publisher: AuthorityPublisher | None = None
+        self._publisher: CABundlePublisher | None = None
         self._bundle: BundleKeeper | None = None
         self.directory = Directory(client, options.watched.namespaces, self._namespaces_changed)
 
@@ -45,7 +45,7 @@ class Injection:
             certificate=options.certificate,
             key=options.key,
         )
-        self._publisher = AuthorityPublisher(
+        self._publisher = CABundlePublisher(
             self._client,
             self.directory,
             options.watched.namespaces,

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from thruway_operator.controller.status.tally import GroupTally
     from thruway_operator.xds.server import Authenticate
 
-__all__ = ["Telling"]
+__all__ = ["PeerServer"]
 
 _HEARTBEAT: Final = 1.0
 
 
-class Telling:
+class PeerServer:
     """Serves the tally only to replicas with the same namespace and ServiceAccount."""
 
     def __init__(

@@ -6,13 +6,13 @@ import logging
 import time
 from typing import Final
 
-__all__ = ["SparingLog"]
+__all__ = ["RateLimitedLog"]
 
 _LINES: Final = 20
 _WINDOW: Final = 60.0
 
 
-class SparingLog:
+class RateLimitedLog:
     """Logs at most 20 warnings a minute, and then the number of warnings left out."""
 
     def __init__(self, logger: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from thruway_operator.resources.model import DefaultProxy, ForwardProxies
 from thruway_operator.resources.secret import SecretValue
 from thruway_operator.sources.files.watch import SourceError
-from thruway_operator.translate.proxies import is_direct_entry, read_proxy_url
+from thruway_operator.translate.forwardproxy import is_direct_entry, read_proxy_url
 from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:

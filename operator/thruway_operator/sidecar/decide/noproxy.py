@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LOCAL", "covering", "past_proxies"]
+__all__ = ["LOCAL", "covering", "without_proxy"]
 
 LOCAL: Final = ("127.0.0.1", "localhost")
 _NO_PROXY: Final = ("NO_PROXY", "no_proxy")
@@ -31,7 +31,7 @@ def covering(value: str) -> str:
     return ",".join([value.strip(" ,"), *missing] if value.strip(" ,") else missing) or value
 
 
-def past_proxies(container: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def without_proxy(container: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the container with NO_PROXY extended if it has a proxy, and warnings."""
     env: list[_Entry] = list(container.get("env") or ())
     by_name = {item["name"]: item for item in env if isinstance(item.get("name"), str)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from thruway_operator.controller.status.peer_server import PeerServer
 from thruway_operator.controller.status.tally import GroupTally, decode, take_in
-from thruway_operator.controller.status.telling import Telling
 from thruway_operator.resources.identity import Identity
 
 
@@ -17,7 +17,7 @@ async def friend(_: Any) -> Identity:
 def test_nothing_is_lost_while_a_message_is_written() -> None:
     async def run() -> dict[str, GroupTally]:
         tallies = {"namespace/a": GroupTally(0)}
-        telling = Telling(friend, "ns", "operator", tallies)
+        telling = PeerServer(friend, "ns", "operator", tallies)
         messages = telling._watch(b"", None)  # type: ignore[arg-type]
         known: dict[str, GroupTally] = {}
         take_in(known, decode(await anext(messages)))
