@@ -1,6 +1,6 @@
 """The intermediate representation between resources and Envoy; it knows neither of them.
 
-Everything is frozen and comparable, so that an unchanged route is recognized and rendered once.
+Everything is frozen. `Route.digest` tells whether a route has to be rendered again.
 Durations are whole milliseconds; 0 means no limit.
 """
 
@@ -198,7 +198,7 @@ class Pages:
         return self.local or bool(self.origins)
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """One accepted PassthroughRoute. Branches are tried in order."""
 
@@ -214,6 +214,9 @@ class Route:
     key_parameter: str = ""
     """A query parameter in which clients may also send their key."""
     pages: Pages = Pages()
+    digest: str = field(default="", compare=False)
+    """A hash of the route and of the secrets and certificates that it names in `Config`: what has
+    the same digest is rendered alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import grpc
 import pytest
 
-from thruway_operator.translate.cluster import GATEWAY, namespace_group
+from thruway_operator.translate.groups import GATEWAY, namespace_group
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource, Snapshot, snapshot_of
+from thruway_testing.plane.fragments import fragment_of
 from thruway_testing.plane.kubernetes.pods import Pod, create_pod
 from thruway_testing.plane.kubernetes.tokens import forged, lasting, unsigned
 from thruway_testing.plane.xds_plane import XdsPlane
@@ -41,7 +42,7 @@ def assemble(fragments: Sequence[Fragment]) -> Snapshot:
 def belongings(owner: str) -> dict[str, Fragment]:
     """What a group has: names and contents hold its own name."""
     return {
-        owner: Fragment(
+        owner: fragment_of(
             owner,
             (Resource.of(CLUSTER, f"cluster-of-{owner}", f"<{owner}>".encode()),),
             (Resource.of(SECRET, f"secret-of-{owner}", f"<{owner}>".encode()),),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import httpx
 import trustme
 
-from thruway_operator.translate.cluster import namespace_group
+from thruway_operator.translate.groups import namespace_group
 from thruway_testing.plane.envoy import wait_until
 from thruway_testing.plane.kubernetes.pods import create_pod
 from thruway_testing.plane.kubernetes.tokens import lasting

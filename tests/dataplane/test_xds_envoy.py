@@ -40,6 +40,7 @@ from thruway_operator.xds import (
     snapshot_of,
 )
 from thruway_testing.plane.envoy import Envoy, wait_until
+from thruway_testing.plane.fragments import fragment_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -189,7 +190,7 @@ def fragment(
     message = json_format.ParseDict({"name": f"{name}@{digest}"} | config, cluster_pb2.Cluster())
     secret = {"name": name, "generic_secret": {"secret": {"inline_string": key}}}
     secrets = () if not key else (json_format.ParseDict(secret, secret_pb2.Secret()),)
-    return Fragment(
+    return fragment_of(
         name,
         (Resource.of(CLUSTER, message.name, message.SerializeToString()),),
         tuple(Resource.of(SECRET, s.name, s.SerializeToString()) for s in secrets),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from thruway_operator.api.checks import (
-    check_header_of_key,
-    check_header_of_secret,
-    check_header_removed,
-    check_header_written,
-    check_response_header_removed,
-    check_unique,
+from thruway_operator.api.checks import check_header_of_key
+from thruway_operator.api.destinations import Destination, Reference, references_of
+from thruway_operator.api.modifiers import (
+    HeaderRules,
+    NameValue,
+    Prefix,
+    QueryNameValue,
+    QueryRules,
+    RequestHeaderRules,
+    ResponseHeaderRules,
+    SecretHeader,
+    SecretHeaderName,
 )
+from thruway_operator.api.presets import PRESETS
 from thruway_operator.api.types import (
     Duration,
     HeaderName,
-    HeaderValue,
     Hostname,
     Model,
     ObjectName,
     Origin,
-    QueryName,
     RoutePath,
     UpstreamPath,
 )
@@ -34,6 +40,9 @@ from thruway_operator.api.upstream import (
     UpstreamProxy,
     UpstreamTls,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "API_VERSION",
@@ -68,18 +77,12 @@ __all__ = [
 API_VERSION = "thruway.dev/v1alpha1"
 KIND = "PassthroughRoute"
 
-Text = Annotated[str, StringConstraints(max_length=1024)]
-
 
 Provider = Literal["openai", "anthropic", "gemini"]
 """A preset: upstream, credential scheme and version prefix of a well-known API."""
 
 Exposure = Literal["Namespace", "Cluster"]
 """Who may reach the route: its own namespace's sidecars, or the shared gateway."""
-
-
-SecretHeaderName = Annotated[HeaderName, AfterValidator(check_header_of_secret)]
-Prefix = Annotated[str, StringConstraints(max_length=64, pattern=r"^[ -~]*$")]
 
 
 class Credential(Model):
@@ -114,110 +117,6 @@ class ClientAuth(Model):
             "a key."
         ),
     )
-
-
-class SecretHeader(Model):
-    """A header whose value comes from a Secret; it replaces the client's."""
-
-    name: SecretHeaderName = Field(description="Name of the header.")
-    prefix: Prefix | None = Field(
-        default=None,
-        description=(
-            "Text in front of the secret. Unset: `Bearer ` in Authorization and nothing in other "
-            "headers."
-        ),
-    )
-    secret_key_ref: KeyRef = Field(description="The Secret's key that holds the value.")
-
-
-class NameValue(Model):
-    """A header to set or to add."""
-
-    name: Annotated[HeaderName, AfterValidator(check_header_written)] = Field(
-        description="Name of the header."
-    )
-    value: HeaderValue = Field(description="Its value, taken literally.")
-
-
-class QueryNameValue(Model):
-    """A query parameter to set or to provide."""
-
-    name: QueryName = Field(description="Name of the parameter, not encoded.")
-    value: Text = Field(description="Its value, not encoded.")
-
-
-class HeaderRules(Model):
-    """Changes to headers: `remove` first, then `set` (replace), then `add` (append)."""
-
-    set: list[NameValue] = Field(default=[], max_length=32, description="Replace or create.")
-    add: list[NameValue] = Field(default=[], max_length=32, description="Append one more.")
-    remove: list[Annotated[HeaderName, AfterValidator(check_header_removed)]] = Field(
-        default=[], max_length=32, description="Remove by name."
-    )
-
-    @field_validator("remove")
-    @classmethod
-    def _removed_once(cls, value: list[str]) -> list[str]:
-        return check_unique(value, str.lower)
-
-    @field_validator("set")
-    @classmethod
-    def _set_once(cls, value: list[NameValue]) -> list[NameValue]:
-        check_unique([item.name for item in value], str.lower)
-        return value
-
-
-class RequestHeaderRules(HeaderRules):
-    """Changes to the headers of requests."""
-
-    forward_only: list[HeaderName] = Field(
-        default=[],
-        max_length=64,
-        description=(
-            "If not empty, the only client headers that pass on; those that frame or describe the "
-            "body (Content-Type and the like) always do."
-        ),
-    )
-    set_from_secret: list[SecretHeader] = Field(
-        default=[],
-        max_length=8,
-        description=(
-            "Headers from Secrets, such as a gateway's token beside the credential. Only for the "
-            "route's own upstream: overrides do not inherit them."
-        ),
-    )
-
-    @field_validator("set_from_secret")
-    @classmethod
-    def _injected_once(cls, value: list[SecretHeader]) -> list[SecretHeader]:
-        check_unique([item.name for item in value], str.lower)
-        return value
-
-
-class ResponseHeaderRules(HeaderRules):
-    """Changes to the headers of responses."""
-
-    remove: list[Annotated[HeaderName, AfterValidator(check_response_header_removed)]] = Field(
-        default=[], max_length=32, description="Remove by name."
-    )
-
-
-class QueryRules(Model):
-    """Changes to the query of requests; parameters that are not named keep their bytes."""
-
-    default: list[QueryNameValue] = Field(
-        default=[], max_length=32, description="Provided where the client sends none."
-    )
-    set: list[QueryNameValue] = Field(
-        default=[], max_length=32, description="Replaces whatever the client sends."
-    )
-    remove: list[QueryName] = Field(default=[], max_length=32, description="Removed by name.")
-
-    @field_validator("default", "set")
-    @classmethod
-    def _named_once(cls, value: list[QueryNameValue]) -> list[QueryNameValue]:
-        check_unique([item.name for item in value], str)
-        return value
 
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -341,6 +240,32 @@ class PassthroughRouteSpec(Model):
             raise ValueError("`provider` or `upstream.url` is required: say where requests go")
         return self
 
+    @property
+    def upstream_url(self) -> str:
+        """The URL of the route's own upstream, unchecked: its own, or the provider's."""
+        return self.upstream.url or (PRESETS[self.provider].url if self.provider else "")
+
+    def destinations(self) -> list[Destination]:
+        """Return where requests go: the route's own upstream first, then the overrides'."""
+        own = Destination("spec", "", self.upstream, self.upstream_url, self.credential)
+        return [
+            own,
+            *(
+                Destination(
+                    f"spec.overrides[{index}]",
+                    item.path,
+                    item.upstream,
+                    item.upstream.url or "",
+                    item.credential,
+                )
+                for index, item in enumerate(self.overrides)
+            ),
+        ]
+
+    def references(self) -> list[Reference]:
+        """Return every Secret and ConfigMap that the spec names."""
+        return list(references_of(self))
+
 
 class PassthroughRoute(Model):
     """A route with its identity. `created` orders conflicts: older wins."""
@@ -356,3 +281,23 @@ class PassthroughRoute(Model):
     def id(self) -> str:
         """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all of it: routes with equal digests are the same to every reader."""
+        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=12).hexdigest()
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> PassthroughRoute:
+        """Return a copy, without what was computed from the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("digest", "objects"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+    @cached_property
+    def objects(self) -> tuple[tuple[str, tuple[str, str]], ...]:
+        """The kind (Secret, ConfigMap) and the namespace and name of every object it refers to."""
+        found = ((ref.kind, (self.namespace, ref.name)) for ref in self.spec.references())
+        return tuple(sorted(set(found)))

@@ -31,7 +31,9 @@ from thruway_operator.sources.files.cabundle import (
     system_ca_bundle,
 )
 from thruway_operator.sources.kubernetes.cluster import ClusterSource
-from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy
+from thruway_operator.translate import Translator
+from thruway_operator.translate.gateway import GatewayPolicy, check_exposure
+from thruway_operator.translate.groups import groups_of
 from thruway_operator.xds import XdsError, XdsServer
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Operator:
         self._changed = asyncio.Event()
         self._said: list[str] = []
         self._input: tuple[Resources, GatewayPolicy | None] | None = None
-        self._translator = ClusterTranslator()
+        self._translator = Translator(groups_of)
         self._injection = InjectorService(client, options) if options.injector else None
         self._source = ClusterSource(
             client,
@@ -204,9 +206,10 @@ class Operator:
     def _update(self) -> None:
         first = not self._serving.open
         resources, policy = self._source.resources(), self._policy()
-        if self._input is None or not _same(self._input, (resources, policy)):
+        if self._input != (resources, policy):  # they are equal if only a status has changed
             self._input = resources, policy
-            self._translation = self._translator.translate(resources, policy)
+            check = partial(check_exposure, gateway=policy)
+            self._translation = self._translator.translate(resources, check)
             self._serving.publish(self._translation.groups)
         if first:
             _log.info("serving %d routes", len(resources.routes))
@@ -267,20 +270,6 @@ async def _unless(stop: asyncio.Event, what: Coroutine[Any, Any, None]) -> None:
             doing.result()
     finally:
         await _cancel({doing, stopping})
-
-
-def _same(
-    before: tuple[Resources, GatewayPolicy | None], now: tuple[Resources, GatewayPolicy | None]
-) -> bool:
-    """Whether translation's input is unchanged, as it is if only a status has changed."""
-    (old, old_policy), (new, new_policy) = before, now
-    return (
-        old_policy == new_policy
-        and len(old.routes) == len(new.routes)
-        and all(a is b for a, b in zip(old.routes, new.routes, strict=True))
-        and old.secrets == new.secrets
-        and old.config_maps == new.config_maps
-    )
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:

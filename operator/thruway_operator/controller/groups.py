@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thruway_operator.translate.cluster import GATEWAY, namespace_group
+from thruway_operator.translate.groups import GATEWAY, namespace_group
 
 if TYPE_CHECKING:
     from thruway_operator.xds import Identity

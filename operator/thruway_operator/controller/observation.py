@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thruway_operator.controller.status import Observed
-from thruway_operator.translate.cluster import groups_of
-from thruway_operator.translate.presets import PRESETS
+from thruway_operator.translate.groups import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from thruway_operator.controller.serving import Serving
     from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.sources.kubernetes.objects import RouteObject
-    from thruway_operator.translate import Verdict
-    from thruway_operator.translate.cluster import ClusterTranslation
-    from thruway_operator.xds.protocol.resources import Fragment
+    from thruway_operator.translate import Translation, Verdict
 
 __all__ = ["Observation"]
 
@@ -34,7 +31,7 @@ class Observation:
     def of(
         self,
         objects: Mapping[ObjectKey, RouteObject],
-        translation: ClusterTranslation,
+        translation: Translation,
         serving: Serving,
     ) -> Mapping[str, Observed]:
         """Return the observation of each route, by `namespace/name`."""
@@ -42,9 +39,7 @@ class Observation:
         for (namespace, name), item in objects.items():
             id_ = f"{namespace}/{name}"
             verdict = translation.verdicts.get(id_)
-            found[id_] = self._one(
-                id_, item, verdict, _fragments(id_, item.route, verdict, serving)
-            )
+            found[id_] = self._one(id_, item, verdict, _digests(item.route, verdict, serving))
         self._known = found
         return found
 
@@ -53,14 +48,14 @@ class Observation:
         id_: str,
         item: RouteObject,
         verdict: Verdict | None,
-        fragments: Mapping[str, Fragment],
+        digests: Mapping[str, str],
     ) -> Observed:
         before = self._known.get(id_)
         if (
             before is not None
             and before.resource_version == item.resource_version
             and before.verdict == verdict
-            and before.fragments == fragments
+            and before.digests == digests
         ):
             return before
         return Observed(
@@ -70,10 +65,9 @@ class Observation:
             status=item.status,
             verdict=verdict,
             problem=item.problem,
-            groups=tuple(fragments),
             url=self._url(item.route),
             upstream=_upstream(item.route),
-            fragments=fragments,
+            digests=digests,
         )
 
     def _url(self, route: PassthroughRoute | None) -> str:
@@ -83,19 +77,18 @@ class Observation:
         return (self._gateway_url if shared else self._sidecar_url) + route.spec.path
 
 
-def _fragments(
-    id_: str, route: PassthroughRoute | None, verdict: Verdict | None, serving: Serving
-) -> Mapping[str, Fragment]:
+def _digests(
+    route: PassthroughRoute | None, verdict: Verdict | None, serving: Serving
+) -> Mapping[str, str]:
     if route is None or verdict is None or not verdict.accepted.status:
         return {}
-    found = ((group, serving.fragment(group, id_)) for group in groups_of(route))
-    return {group: fragment for group, fragment in found if fragment is not None}
+    found = ((group, serving.digest(group, route.id)) for group in groups_of(route))
+    return {group: digest for group, digest in found if digest}
 
 
 def _upstream(route: PassthroughRoute | None) -> str:
     """Return the upstream's URL, which contains no user and password (translation refuses them)."""
     if route is None:
         return ""
-    spec = route.spec
-    url = spec.upstream.url or (PRESETS[spec.provider].url if spec.provider else "")
+    url = route.spec.upstream_url
     return "" if "@" in url else url

@@ -7,7 +7,6 @@ stays. Equal endpoints of several routes share a cluster and so its connections.
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
@@ -108,7 +107,6 @@ def proxy_cluster_name(proxy: ir.ForwardProxy, connect_timeout: int) -> str:
     return f"proxy/{authority(proxy.host, proxy.port)}/{digest}"
 
 
-@lru_cache(maxsize=8192)
 def render_cluster(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bytes:
     """Return the serialised cluster of an endpoint."""
     protocol = ir.Protocol.HTTP1 if upgrades else endpoint.protocol
@@ -133,7 +131,6 @@ def render_cluster(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bytes:
     return serialised(message)
 
 
-@lru_cache(maxsize=1024)
 def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
     """Return the serialised cluster of a proxy, which gets nothing but CONNECT."""
     options = http.HttpProtocolOptions(

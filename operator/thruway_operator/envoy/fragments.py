@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
@@ -22,7 +22,7 @@ from thruway_operator.envoy.clusters import (
     render_proxy_cluster,
     tunnels,
 )
-from thruway_operator.envoy.names import ROUTE_CONFIG
+from thruway_operator.envoy.names import ROUTE_CONFIG, SYSTEM_CA
 from thruway_operator.envoy.routes import (
     clusters_of,
     first_routes,
@@ -35,12 +35,12 @@ from thruway_operator.envoy.wire import joined, serialised
 from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from thruway_operator.resources.secret import SecretValue
     from thruway_operator.xds.protocol.resources import Snapshot
 
-__all__ = ["RouteShare", "assemble", "render_fragments"]
+__all__ = ["Renderer", "RouteShare", "assemble", "render_fragments"]
 
 _VIRTUAL_HOSTS = 2  # RouteConfiguration.virtual_hosts
 _ROUTES = 3  # VirtualHost.routes
@@ -56,12 +56,93 @@ class RouteShare:
     """Pages that may call it on a proxy that keeps others out."""
 
 
-def render_fragments(config: ir.Config, system_ca: str) -> dict[str, Fragment]:
-    """Return each route's fragment by the route's id; an unchanged route is not rendered again.
+class Renderer:
+    """Renders routes, and again only those whose digest changed.
 
     `system_ca` is the CA bundle (PEM) for upstreams that name none.
     """
-    return {route.id: _fragment(route, config, system_ca) for route in config.routes}
+
+    def __init__(self, system_ca: str) -> None:
+        self._system_ca = Resource.of(SECRET, SYSTEM_CA, render_authority(SYSTEM_CA, system_ca))
+        self._fragments: dict[str, Fragment] = {}
+        self._shared: WeakValueDictionary[str, Resource] = WeakValueDictionary()
+        """Clusters and CA bundles, whose names are hashes of their content."""
+
+    def render(self, groups: Mapping[str, ir.Config]) -> dict[str, dict[str, Fragment]]:
+        """Return the fragments of each group by the route's id; forget all other routes."""
+        before, self._fragments = self._fragments, {}
+        return {
+            group: {route.id: self._fragment(route, config, before) for route in config.routes}
+            for group, config in groups.items()
+        }
+
+    def _fragment(
+        self, route: ir.Route, config: ir.Config, before: Mapping[str, Fragment]
+    ) -> Fragment:
+        digest = f"{route.digest}{self._system_ca.version}"
+        for known in (self._fragments.get(route.id), before.get(route.id)):
+            if known is not None and known.digest == digest:
+                self._fragments[route.id] = known
+                return known
+        rendered = self._render(route, config, digest)
+        self._fragments[route.id] = rendered
+        return rendered
+
+    def _render(self, route: ir.Route, config: ir.Config, digest: str) -> Fragment:
+        clusters: dict[str, Resource] = {}
+        secrets: dict[str, Resource] = {}
+        endpoints = clusters_of(route)
+        for endpoint, upgrades in endpoints:
+            if endpoint.proxy and tunnels(endpoint, upgrades=upgrades):
+                resource = self._proxy(endpoint.proxy, endpoint.connect_timeout)
+                clusters[resource.name] = resource
+        for endpoint, upgrades in endpoints:
+            resource = self._cluster(endpoint, upgrades=upgrades)
+            clusters[resource.name] = resource
+            for secret in self._secrets(endpoint, config):
+                secrets[secret.name] = secret
+        share = RouteShare(route.hostnames, tuple(render_routes(route)), route.pages.origins)
+        return Fragment(route.id, digest, tuple(clusters.values()), tuple(secrets.values()), share)
+
+    def _secrets(self, endpoint: ir.Endpoint, config: ir.Config) -> Iterator[Resource]:
+        for credential in endpoint.injected:
+            name = credential_secret(endpoint, credential)
+            yield _credential(name, config.secrets[credential.secret])
+        if endpoint.tls:
+            yield self._authority(endpoint.tls.ca, config)
+            if client := endpoint.tls.client:
+                name = certificate_secret(endpoint, client)
+                body = render_certificate(name, config.certificates[client])
+                yield Resource.of(SECRET, name, body)
+        if proxy := endpoint.proxy:
+            if proxy.login:
+                yield _credential(login_secret(proxy), config.secrets[proxy.login])
+            if proxy.secure:
+                yield self._system_ca
+
+    def _authority(self, ca: str, config: ir.Config) -> Resource:
+        if not ca:
+            return self._system_ca
+        name = authority_secret(ca)
+        return self._share(SECRET, name, lambda: render_authority(name, config.authorities[ca]))
+
+    def _cluster(self, endpoint: ir.Endpoint, *, upgrades: bool) -> Resource:
+        name = cluster_name(endpoint, upgrades=upgrades)
+        return self._share(CLUSTER, name, lambda: render_cluster(endpoint, upgrades=upgrades))
+
+    def _proxy(self, proxy: ir.ForwardProxy, connect_timeout: int) -> Resource:
+        name = proxy_cluster_name(proxy, connect_timeout)
+        return self._share(CLUSTER, name, lambda: render_proxy_cluster(proxy, connect_timeout))
+
+    def _share(self, type_url: str, name: str, body: Callable[[], bytes]) -> Resource:
+        if (found := self._shared.get(name)) is None:
+            found = self._shared[name] = Resource.of(type_url, name, body())
+        return found
+
+
+def render_fragments(config: ir.Config, system_ca: str) -> dict[str, Fragment]:
+    """Return each route's fragment by the route's id, rendered from scratch."""
+    return Renderer(system_ca).render({"": config})[""]
 
 
 def assemble(
@@ -90,89 +171,17 @@ def _by_name(resources: Iterable[Resource]) -> dict[str, Resource]:
     return {resource.name: resource for resource in resources}
 
 
-def _fragment(route: ir.Route, config: ir.Config, system_ca: str) -> Fragment:
-    endpoints = clusters_of(route)
-    secrets = {}
-    for endpoint, _ in endpoints:
-        for credential in endpoint.injected:
-            name = credential_secret(endpoint, credential)
-            secrets[name] = _credential(name, config.secrets[credential.secret])
-        if endpoint.tls:
-            name = authority_secret(endpoint.tls.ca)
-            pem = config.authorities[endpoint.tls.ca] if endpoint.tls.ca else system_ca
-            secrets[name] = _authority(name, pem)
-            if client := endpoint.tls.client:
-                name = certificate_secret(endpoint, client)
-                secrets[name] = _certificate(name, config.certificates[client])
-        if proxy := endpoint.proxy:
-            if proxy.login:
-                name = login_secret(proxy)
-                secrets[name] = _credential(name, config.secrets[proxy.login])
-            if proxy.secure:
-                secrets[authority_secret("")] = _authority(authority_secret(""), system_ca)
-    proxies = {
-        (endpoint.proxy, endpoint.connect_timeout): None
-        for endpoint, upgrades in endpoints
-        if endpoint.proxy and tunnels(endpoint, upgrades=upgrades)
-    }
-    return Fragment(
-        id=route.id,
-        clusters=(
-            *(_proxy(proxy, connect_timeout) for proxy, connect_timeout in proxies),
-            *(_cluster(endpoint, upgrades) for endpoint, upgrades in endpoints),
-        ),
-        secrets=tuple(secrets.values()),
-        routes=_share(route),
-    )
-
-
-_SHARES: WeakKeyDictionary[ir.Route, RouteShare] = WeakKeyDictionary()
-"""Rendered routes. They hold the keys of clients, so none outlives its route."""
-
-
-def _share(route: ir.Route) -> RouteShare:
-    if (found := _SHARES.get(route)) is None:
-        found = _SHARES[route] = _rendered(route)
-    return found
-
-
-def _rendered(route: ir.Route) -> RouteShare:
-    return RouteShare(route.hostnames, tuple(render_routes(route)), route.pages.origins)
-
-
-@lru_cache(maxsize=16384)
-def _cluster(endpoint: ir.Endpoint, upgrades: bool) -> Resource:
-    name = cluster_name(endpoint, upgrades=upgrades)
-    return Resource.of(CLUSTER, name, render_cluster(endpoint, upgrades=upgrades))
-
-
-@lru_cache(maxsize=1024)
-def _proxy(proxy: ir.ForwardProxy, connect_timeout: int) -> Resource:
-    name = proxy_cluster_name(proxy, connect_timeout)
-    return Resource.of(CLUSTER, name, render_proxy_cluster(proxy, connect_timeout))
-
-
 def _credential(name: str, value: SecretValue) -> Resource:
     return Resource.of(SECRET, name, render_credential(name, value.reveal()))
 
 
-@lru_cache(maxsize=64)
-def _authority(name: str, pem: str) -> Resource:
-    return Resource.of(SECRET, name, render_authority(name, pem))
-
-
-def _certificate(name: str, pair: ir.ClientCertificate) -> Resource:
-    return Resource.of(SECRET, name, render_certificate(name, pair))
-
-
 @lru_cache(maxsize=1024)
-def _frame(domain: str, pages: ir.Pages) -> tuple[list[bytes], list[bytes], list[bytes]]:
+def _frame(
+    domain: str, pages: ir.Pages
+) -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]:
     foreign = foreign_pages(domain, pages.origins) if pages.local else []
-    return (
-        first_routes(domain, keep_browsers_out=pages.local),
-        foreign,
-        last_routes(pages),
-    )
+    first = first_routes(domain, keep_browsers_out=pages.local)
+    return tuple(first), tuple(foreign), tuple(last_routes(pages))
 
 
 def _route_configuration(fragments: Sequence[Fragment], pages: ir.Pages) -> bytes:

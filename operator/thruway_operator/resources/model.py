@@ -29,7 +29,7 @@ class DefaultProxy:
 class ForwardProxies:
     """The default proxies for https:// and http:// upstreams, and the hosts reached directly.
 
-    `direct` holds NO_PROXY's entries in lower case; see `translate.proxies.is_direct`.
+    `direct` holds NO_PROXY's entries in lower case; see `translate.forwardproxy.is_direct`.
     """
 
     https: DefaultProxy | None = None

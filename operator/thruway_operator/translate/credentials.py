@@ -12,6 +12,7 @@ from thruway_operator.ir import Client
 from thruway_operator.resources.secret import SecretValue
 
 if TYPE_CHECKING:
+    from thruway_operator.api.destinations import Reference
     from thruway_operator.api.route import CaCertificateRef, KeyRef
     from thruway_operator.resources.model import Resources
 
@@ -36,7 +37,7 @@ class LookupFailed(Exception):  # noqa: N818 - becomes a condition
     message: str
 
 
-def find_secret(resources: Resources, namespace: str, ref: KeyRef) -> SecretValue:
+def find_secret(resources: Resources, namespace: str, ref: KeyRef | Reference) -> SecretValue:
     """Return a credential, without white space at its ends.
 
     Raises:
@@ -57,7 +58,7 @@ def is_credential(value: SecretValue) -> bool:
     return value.reveal().isascii()
 
 
-def find_key(resources: Resources, namespace: str, ref: KeyRef) -> SecretValue:
+def find_key(resources: Resources, namespace: str, ref: KeyRef | Reference) -> SecretValue:
     """Return a key of a Secret, without white space at its ends.
 
     Raises:
@@ -119,7 +120,7 @@ def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Clien
     return tuple(clients.values())
 
 
-def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef) -> str:
+def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef | Reference) -> str:
     """Return the certificates that a route refers to, as PEM without anything around them.
 
     Raises:

@@ -15,6 +15,7 @@ from thruway_operator.translate.upstream import Address, read_url
 from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:
+    from thruway_operator.api.destinations import Reference
     from thruway_operator.api.route import KeyRef, Upstream
     from thruway_operator.resources.keys import HostPort
     from thruway_operator.resources.model import DefaultProxy, Resources
@@ -79,7 +80,9 @@ def _leads_back(host: str, port: int, own: frozenset[HostPort]) -> bool:
     return (host.removesuffix("."), port) in own
 
 
-def find_login(resources: Resources, namespace: str, login: SecretValue | KeyRef) -> SecretValue:
+def find_login(
+    resources: Resources, namespace: str, login: SecretValue | KeyRef | Reference
+) -> SecretValue:
     """Return what follows `Basic ` (RFC 7617) for a proxy that wants a login.
 
     Raises:

@@ -11,14 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thruway_operator.translate.presets import PRESETS
 from thruway_operator.translate.upstream import read_url
 from thruway_operator.translate.verdict import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thruway_operator.api.route import PassthroughRoute, Upstream
+    from thruway_operator.api.route import PassthroughRoute
 
 __all__ = ["GatewayPolicy", "check_exposure"]
 
@@ -65,18 +64,11 @@ def check_exposure(route: PassthroughRoute, gateway: GatewayPolicy | None) -> No
 
 
 def _urls(route: PassthroughRoute) -> Iterator[tuple[str, str]]:
-    spec = route.spec
-    default = PRESETS[spec.provider].url if spec.provider else ""
-    yield from _of(spec.upstream, default, "spec.upstream")
-    for index, override in enumerate(spec.overrides):
-        yield from _of(override.upstream, "", f"spec.overrides[{index}].upstream")
-
-
-def _of(upstream: Upstream, default: str, field: str) -> Iterator[tuple[str, str]]:
-    if url := upstream.url or default:
-        yield url, f"{field}.url"
-    if upstream.proxy and upstream.proxy.url:
-        yield upstream.proxy.url, f"{field}.proxy.url"
+    for item in route.spec.destinations():
+        if item.url:
+            yield item.url, f"{item.field}.upstream.url"
+        if item.upstream.proxy and item.upstream.proxy.url:
+            yield item.upstream.proxy.url, f"{item.field}.upstream.proxy.url"
 
 
 def _refuse_private(url: str, field: str) -> None:

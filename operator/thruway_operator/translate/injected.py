@@ -14,6 +14,7 @@ from thruway_operator.translate.verdict import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from thruway_operator.api.presets import Preset
     from thruway_operator.api.route import (
         Credential,
         KeyRef,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         RequestHeaderRules,
         SecretHeader,
     )
-    from thruway_operator.translate.presets import Preset
 
 __all__ = ["check_headers", "credential_of", "header_of", "removed_by_proxy"]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
 from thruway_operator import ir
+from thruway_operator.api.presets import NO_PRESET, PRESETS
 from thruway_operator.api.types import milliseconds
 from thruway_operator.translate.certificates import find_certificate
 from thruway_operator.translate.credentials import (
@@ -24,7 +25,6 @@ from thruway_operator.translate.injected import (
     removed_by_proxy,
 )
 from thruway_operator.translate.overrides import check_unique, client_matches
-from thruway_operator.translate.presets import NO_PRESET, PRESETS
 from thruway_operator.translate.slips import slips_of
 from thruway_operator.translate.translated import Translated
 from thruway_operator.translate.upstream import Address, check_upstream, read_url
@@ -94,7 +94,7 @@ class _Translation:
             methods=tuple(sorted(set(spec.request.methods))),
             branches=tuple(branches),
             clients=clients,
-            error_format=self._preset.error_format,
+            error_format=ir.ErrorFormat(self._preset.error_format),
             key_header=(spec.client_auth.header or "").lower(),
             key_parameter=self._key_parameter,
             pages=ir.Pages(
@@ -102,6 +102,7 @@ class _Translation:
             ),
         )
         self._result.slips = [message for _, message in slips_of(self._route, self._resources)]
+        self._result.seal()
         return self._result
 
     @property
@@ -172,9 +173,8 @@ class _Translation:
         return ir.Branch(branch.name, branch.matches, refusal)
 
     def _main(self) -> ir.Branch:
-        upstream = self._spec.upstream
-        url, where = upstream.url or self._preset.url, "spec.upstream"
-        address = read_url(url, f"{where}.url")
+        upstream, where = self._spec.upstream, "spec.upstream"
+        address = read_url(self._spec.upstream_url, f"{where}.url")
         return ir.Branch(
             name="",
             matches=(ir.Match(self._spec.path),),
@@ -216,9 +216,8 @@ class _Translation:
         """Return the version that upstream paths begin with if the client names none, or ""."""
         if not self._spec.overrides:
             return ""
-        upstream = self._spec.upstream
-        base = read_url(upstream.url or self._preset.url, "spec.upstream.url").base
-        return inserted_version(self._spec, upstream, base) or final_version(base)
+        base = read_url(self._spec.upstream_url, "spec.upstream.url").base
+        return inserted_version(self._spec, self._spec.upstream, base) or final_version(base)
 
     def _outcome(
         self,

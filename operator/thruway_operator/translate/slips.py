@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from thruway_operator.api.presets import NO_PRESET, PRESETS
 from thruway_operator.translate.injected import credential_of, header_of
-from thruway_operator.translate.presets import NO_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from thruway_operator import ir
+    from thruway_operator.api.destinations import Reference
     from thruway_operator.api.route import KeyRef, PassthroughRoute
     from thruway_operator.resources.model import Resources
     from thruway_operator.resources.secret import SecretValue
@@ -36,11 +37,13 @@ def slips_of(route: PassthroughRoute, resources: Resources) -> Iterator[tuple[st
         slip = _slip(value, header) if value else ""
         if slip:
             yield f"{field}.secretKeyRef", f"{where} {slip}"
-    for field, ref in _logins(route):
-        value, where = _found(route, resources, ref)
+    for login in route.spec.references():
+        if login.use != "login":
+            continue
+        value, where = _found(route, resources, login)
         slip = _slip(value, None) if value else ""
         if slip:
-            yield f"{field}.proxy.secretKeyRef", f"{where} {slip}"
+            yield login.field, f"{where} {slip}"
     secret = route.spec.client_auth.secret_ref
     if secret is not None:
         data = resources.secrets.get((route.namespace, secret.name)) or {}
@@ -54,32 +57,17 @@ def slips_of(route: PassthroughRoute, resources: Resources) -> Iterator[tuple[st
 def _injected(route: PassthroughRoute) -> Iterator[tuple[str, KeyRef, ir.Credential]]:
     spec, namespace = route.spec, route.namespace
     preset = PRESETS[spec.provider] if spec.provider else NO_PRESET
-    credentials = [("spec.credential", spec.credential)]
-    credentials += [
-        (f"spec.overrides[{index}].credential", override.credential)
-        for index, override in enumerate(spec.overrides)
-    ]
-    for field, credential in credentials:
-        if credential is not None:
+    for destination in spec.destinations():
+        if credential := destination.credential:
+            field = f"{destination.field}.credential"
             yield field, credential.secret_key_ref, credential_of(namespace, credential, preset)
     for index, item in enumerate(spec.request.headers.set_from_secret):
         field = f"spec.request.headers.setFromSecret[{index}]"
         yield field, item.secret_key_ref, header_of(namespace, item)
 
 
-def _logins(route: PassthroughRoute) -> Iterator[tuple[str, KeyRef]]:
-    upstreams = [("spec.upstream", route.spec.upstream)]
-    upstreams += [
-        (f"spec.overrides[{index}].upstream", override.upstream)
-        for index, override in enumerate(route.spec.overrides)
-    ]
-    for field, upstream in upstreams:
-        if upstream.proxy is not None and upstream.proxy.secret_key_ref is not None:
-            yield field, upstream.proxy.secret_key_ref
-
-
 def _found(
-    route: PassthroughRoute, resources: Resources, ref: KeyRef
+    route: PassthroughRoute, resources: Resources, ref: KeyRef | Reference
 ) -> tuple[SecretValue | None, str]:
     value = resources.secrets.get((route.namespace, ref.name), {}).get(ref.key)
     if value is not None:

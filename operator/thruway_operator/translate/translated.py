@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,14 @@ class Translated:
     failures: list[LookupFailed] = field(default_factory=list)
     slips: list[str] = field(default_factory=list)
     """Sentences about values that are sent as they are and cannot be meant so."""
+
+    def seal(self) -> None:
+        """Compute the route's digest, once everything is complete."""
+        hashed = hashlib.blake2b(repr(self.route).encode(), digest_size=12)
+        values = {f"secret {name}": value for name, value in self.secrets.items()}
+        values |= {f"client {client.id}": client.key for client in self.route.clients or ()}
+        for name, pair in self.certificates.items():
+            values[f"certificate {name} {pair.chain}"] = pair.key
+        for name, value in sorted(values.items()):
+            hashed.update(f"\0{name}\0{value.digest()}".encode())
+        self.route = replace(self.route, digest=hashed.hexdigest())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from thruway_extproc.rule import VERSION_SEGMENT
-from thruway_operator.translate.presets import PRESETS
+from thruway_operator.api.presets import PRESETS
 
 if TYPE_CHECKING:
     from thruway_operator.api.route import PassthroughRouteSpec, Upstream

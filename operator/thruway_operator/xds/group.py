@@ -64,9 +64,10 @@ class Group:
 
     def publish(self, fragments: Mapping[str, Fragment]) -> None:
         """Replace the wanted fragments and wake the affected streams."""
-        self._published = True
-        self.publisher.want(fragments)
-        self._push()
+        changed = self.publisher.want(fragments)
+        if changed or not self._published:
+            self._published = True
+            self._push()
 
     def join(self, session: Session) -> None:
         """Add the session of a proxy that connected."""

@@ -7,18 +7,16 @@ import random
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from thruway_operator.api.route import PassthroughRoute
-from thruway_operator.envoy import fragments
+from thruway_operator.envoy.fragments import Renderer, assemble, render_fragments
 from thruway_operator.resources.secret import SecretValue
-from thruway_operator.translate import Resources
-from thruway_operator.translate.cluster import ClusterTranslator, namespace_group
+from thruway_operator.translate import Resources, Translator
 
 if TYPE_CHECKING:
-    import pytest
-
     from thruway_operator import ir
-
-GROUP = namespace_group("shop")
+    from thruway_operator.xds.protocol.resources import Fragment
 
 
 def route(number: int, **spec: Any) -> PassthroughRoute:
@@ -29,60 +27,71 @@ def route(number: int, **spec: Any) -> PassthroughRoute:
     )
 
 
-def resources(routes: list[PassthroughRoute]) -> Resources:
-    return Resources(tuple(routes), {("shop", "openai"): {"K": SecretValue("sk-x")}})
+def config_of(
+    routes: list[PassthroughRoute], translator: Translator | None = None, key: str = "sk-x"
+) -> ir.Config:
+    secrets = {("shop", "openai"): {"K": SecretValue(key)}}
+    translator = translator or Translator()
+    return translator.translate(Resources(tuple(routes), secrets)).config
 
 
-def test_one_route_among_five_thousand_is_rendered_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    translator, routes = ClusterTranslator(), [route(number) for number in range(5000)]
-    config = translator.translate(resources(routes), None).groups[GROUP]
-    before = fragments.render_fragments(config, "PEM")
-    translated, rendered = translator.translated, list[str]()
-    render = fragments._rendered
-
-    def note(route: ir.Route) -> fragments.RouteShare:
-        rendered.append(route.id)
-        return render(route)
-
-    monkeypatch.setattr(fragments, "_rendered", note)
+def test_one_route_among_five_thousand_is_rendered_alone() -> None:
+    translator, renderer = Translator(), Renderer("PEM")
+    routes = [route(number) for number in range(5000)]
+    before = renderer.render({"": config_of(routes, translator)})[""]
+    translated = translator.translated
 
     routes[7] = route(7, request={"methods": ["GET"]})
-    config = translator.translate(resources(routes), None).groups[GROUP]
-    after = fragments.render_fragments(config, "PEM")
+    after = renderer.render({"": config_of(routes, translator)})[""]
 
-    assert rendered == ["shop/r7"]
     assert translator.translated == translated + 1
-    assert [name for name in after if after[name] != before[name]] == ["shop/r7"]
+    assert [name for name in after if after[name] is not before[name]] == ["shop/r7"]
+    assert after["shop/r7"] != before["shop/r7"]
+    # Equal upstreams of several routes are one resource.
+    assert len({id(item) for one in after.values() for item in one.clusters}) == 2
 
 
 def test_the_order_of_routes_makes_no_difference() -> None:
     routes = [route(number) for number in range(50)]
     shuffled = random.Random(1).sample(routes, len(routes))
 
-    snapshots = [
-        fragments.assemble(
-            list(
-                fragments.render_fragments(
-                    ClusterTranslator().translate(resources(given), None).groups[GROUP], "PEM"
-                ).values()
-            )
-        )
+    one, other = (
+        assemble(list(render_fragments(config_of(given), "PEM").values()))
         for given in (routes, shuffled)
-    ]
+    )
 
-    assert snapshots[0] == snapshots[1]
+    assert one == other
 
 
-def test_no_cache_keeps_a_route_that_is_gone() -> None:
-    """The rendered route holds the keys of its clients."""
-    translator = ClusterTranslator()
-    config = translator.translate(resources([route(1)]), None).groups[GROUP]
-    fragments.render_fragments(config, "PEM")
-    gone = weakref.ref(config.routes[0])
+@pytest.mark.parametrize(
+    ("spec", "key", "system_ca"),
+    [
+        ({"request": {"methods": ["GET"]}}, "sk-x", "PEM"),
+        ({}, "sk-y", "PEM"),
+        ({}, "sk-x", "ANOTHER"),
+    ],
+    ids=["the route", "its Secret", "the trusted CAs"],
+)
+def test_a_digest_changes_with_everything_that_is_rendered(
+    spec: dict[str, Any], key: str, system_ca: str
+) -> None:
+    def rendered(config: ir.Config, ca: str) -> Fragment:
+        return render_fragments(config, ca)["shop/r1"]
 
-    config = translator.translate(resources([route(2)]), None).groups[GROUP]
-    fragments.render_fragments(config, "PEM")
+    before = rendered(config_of([route(1)]), "PEM")
+    assert rendered(config_of([route(1)]), "PEM").digest == before.digest
+
+    assert rendered(config_of([route(1, **spec)], key=key), system_ca).digest != before.digest
+
+
+def test_nothing_keeps_a_route_that_is_gone() -> None:
+    """The rendered route contains the keys of its clients."""
+    translator, renderer = Translator(), Renderer("PEM")
+    fragments = renderer.render({"": config_of([route(1)], translator)})[""]
+    gone = weakref.ref(fragments["shop/r1"].secrets[0])
+    del fragments
+
+    renderer.render({"": config_of([route(2)], translator, "sk-y")})
     gc.collect()
 
     assert gone() is None
-    assert {item.id for item in fragments._SHARES} >= {"shop/r2"}

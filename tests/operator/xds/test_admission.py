@@ -27,6 +27,7 @@ from thruway_operator.xds import (
 )
 from thruway_operator.xds.admission import _leave_at
 from thruway_operator.xds.ratelimit import RateLimitedLog
+from thruway_testing.plane.fragments import fragment_of
 from thruway_testing.plane.xds_client import XdsClient
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def assemble(fragments: Sequence[Fragment]) -> Snapshot:
 def belongings(owner: str) -> dict[str, Fragment]:
     """What a namespace has: names and contents begin with its own."""
     return {
-        owner: Fragment(
+        owner: fragment_of(
             owner,
             (Resource.of(CLUSTER, f"{owner}-cluster", f"{owner}-body".encode()),),
             (Resource.of(SECRET, f"{owner}-secret", f"{owner}-key".encode()),),
@@ -208,7 +209,7 @@ async def test_a_proxy_that_does_not_read_is_ended_too() -> None:
         await proxy.take_until(b"aaa-routes")
         for i in range(20):
             big = Resource.of(CLUSTER, "big", bytes([i]) * 4_000_000)
-            server.publish("a", {"big": Fragment("big", (big,))})
+            server.publish("a", {"big": fragment_of("big", (big,))})
             await asyncio.sleep(0.01)
         assert server.status("a").connected == 1
         reviewer.refusal = PermissionError("gone")

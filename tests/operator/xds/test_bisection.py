@@ -10,6 +10,7 @@ from hypothesis import given
 
 from thruway_operator.xds import CLUSTER, Fragment, Resource
 from thruway_operator.xds.protocol.bisection import Bisection
+from thruway_testing.plane.fragments import fragment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ NAMES = [f"r{i:03}" for i in range(200)]
 
 
 def fragment(name: str, content: str = "") -> Fragment:
-    return Fragment(name, (Resource.of(CLUSTER, f"{name}@{content}", b""),), (), content)
+    return fragment_of(name, (Resource.of(CLUSTER, f"{name}@{content}", b""),), (), content)
 
 
 def run(search: Bisection, refuses: Refuses) -> int:

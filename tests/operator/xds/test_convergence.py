@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource, snapshot_of
 from thruway_operator.xds.group import Group, Session
 from thruway_operator.xds.protocol.resources import revoked
+from thruway_testing.plane.fragments import fragment_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def fragment(name: str, variant: int, kind: str, key: str | None, *, dead: bool)
     secrets = () if key in {None, "missing"} else (resource(SECRET, cluster, key=key),)
     body = {"kind": kind if kind in {"constraint", "cluster"} else "", "dead": dead}
     wants = None if key is None else cluster
-    return Fragment(
+    return fragment_of(
         name,
         (resource(CLUSTER, cluster, **body, secret=wants),),
         secrets,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource
 from thruway_operator.xds.protocol.publisher import Publisher
 from thruway_operator.xds.protocol.refusal import Refusal
+from thruway_testing.plane.fragments import fragment_of
 
 
 def fragment(name: str, content: int = 0) -> Fragment:
-    return Fragment(
+    return fragment_of(
         name,
         (Resource.of(CLUSTER, f"{name}.{content}", b"c"),),
         (Resource.of(SECRET, f"{name}.{content}", b"s"),),

@@ -11,9 +11,10 @@ from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given
 
 from thruway_operator import xds
-from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Fragment, Resource, snapshot_of
+from thruway_operator.xds import CLUSTER, ROUTE, SECRET, Resource, snapshot_of
 from thruway_operator.xds.protocol.refusal import refusal_text
 from thruway_operator.xds.protocol.resources import encode_response, revoked
+from thruway_testing.plane.fragments import fragment_of
 
 KEY = b"sk-very-secret"
 
@@ -50,7 +51,7 @@ def test_versions_follow_content(one: bytes, other: bytes) -> None:
 def test_a_secret_shows_nowhere() -> None:
     """Neither repr, str, format nor a traceback of an error about it hold a secret's bytes."""
     secret = Resource.of(SECRET, "name", KEY)
-    fragment = Fragment("id", (), (secret,), routes="opaque")
+    fragment = fragment_of("id", (), (secret,), routes="opaque")
     snapshot = snapshot_of([secret])
     texts = [repr(x) for x in (secret, fragment, snapshot)] + [f"{secret} {fragment}"]
     with pytest.raises(TypeError) as caught:

@@ -27,6 +27,7 @@ from thruway_operator.xds import (
     XdsServer,
     snapshot_of,
 )
+from thruway_testing.plane.fragments import fragment_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -56,7 +57,7 @@ def assemble(fragments: Sequence[Fragment]) -> Snapshot:
 
 
 def fragments(*names: str) -> dict[str, Fragment]:
-    return {n: Fragment(n, (Resource.of(CLUSTER, n, b"c"),), (), n) for n in names}
+    return {n: fragment_of(n, (Resource.of(CLUSTER, n, b"c"),), (), n) for n in names}
 
 
 class Client:
@@ -264,7 +265,7 @@ async def test_a_proxy_that_does_not_read(address: str) -> None:
         await proxy.start("a1")
         await proxy.take_until(b"x")
         for i in range(50):
-            server.publish("", {"x": Fragment("x", (), (), f"{big}{i}")})
+            server.publish("", {"x": fragment_of("x", (), (), f"{big}{i}")})
             await asyncio.sleep(0)
         responses = 0
         async with asyncio.timeout(20):

@@ -14,6 +14,7 @@ import trustme
 
 from thruway_operator.xds import CLUSTER, ROUTE, Fragment, Resource, Snapshot, XdsError, XdsServer
 from thruway_operator.xds import snapshot_of as snapshot
+from thruway_testing.plane.fragments import fragment_of
 from thruway_testing.plane.xds_client import XdsClient
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def assemble(fragments: Sequence[Fragment]) -> Snapshot:
 
 
 def routes(name: str) -> dict[str, Fragment]:
-    return {name: Fragment(name)}
+    return {name: fragment_of(name)}
 
 
 class Files:

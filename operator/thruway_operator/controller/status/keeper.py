@@ -112,12 +112,12 @@ class StatusKeeper:
         self._writer.mark(changed)
 
     def _regroup(self, name: str, old: Observed | None, new: Observed | None) -> None:
-        for group in old.groups if old else ():
+        for group in old.digests if old else ():
             self._members[group].discard(name)
-        for group in new.groups if new else ():
+        for group in new.digests if new else ():
             self._members.setdefault(group, set()).add(name)
-        if (old.fragments if old else {}) != (new.fragments if new else {}):
-            self._count_again(*(old.groups if old else ()), *(new.groups if new else ()))
+        if (old.digests if old else {}) != (new.digests if new else {}):
+            self._count_again(*(old.digests if old else ()), *(new.digests if new else ()))
 
     def tally_changed(self, group: str) -> None:
         """Note that the state of a group's proxies may have changed."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from thruway_operator.controller.status.tally import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thruway_operator.translate import Verdict
-    from thruway_operator.xds.protocol.resources import Fragment
 
 __all__ = ["Observed"]
 
@@ -27,15 +24,8 @@ class Observed:
     verdict: Verdict | None
     """None if its spec could not be read; `problem` then says why."""
     problem: str
-    groups: tuple[str, ...]
-    """The groups of proxies that serve it; empty if it is refused."""
     url: str
     upstream: str
-    fragments: Mapping[str, Fragment] = field(repr=False)
-    """The fragment that each group gets for it."""
-    digests: Mapping[str, str] = field(init=False)
-    """The digests of these fragments, by group."""
-
-    def __post_init__(self) -> None:
-        found = {group: digest(fragment) for group, fragment in self.fragments.items()}
-        object.__setattr__(self, "digests", found)
+    digests: Mapping[str, str]
+    """The digest of the fragment that each group of proxies gets for it, by group; empty if the
+    route is refused."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from thruway_operator.xds.protocol.publisher import GroupStatus
-    from thruway_operator.xds.protocol.resources import Fragment
 
-__all__ = ["GroupTally", "Share", "TallyError", "changes", "decode", "digest", "encode", "take_in"]
+__all__ = ["GroupTally", "Share", "TallyError", "changes", "decode", "encode", "take_in"]
 
 VERSION: Final = 1
 """The version of messages between replicas, whose releases may differ during an upgrade."""
@@ -50,28 +48,6 @@ class GroupTally:
                 message = item.rejected or status.error or ""
                 shares[name] = Share(wanted, item.proxies, message)
         return cls(status.connected, shares)
-
-
-def digest(fragment: Fragment) -> str:
-    """Return a hash of a fragment's content, which is the same on every replica.
-
-    It is not cached here, to avoid keeping the keys of deleted Secrets. See `Observed.digests`.
-    """
-    hashed = hashlib.blake2b(digest_size=9)
-    for resource in (*fragment.clusters, *fragment.secrets):
-        hashed.update(f"{resource.name}\0{resource.version}\0".encode())
-    for part in _parts(fragment.routes):
-        hashed.update(len(part).to_bytes(4, "big"))
-        hashed.update(part)
-    return hashed.hexdigest()
-
-
-def _parts(routes: object) -> Iterable[bytes]:
-    """Yield the bytes in a fragment's opaque routes."""
-    for hostname in getattr(routes, "hostnames", ()):
-        yield str(hostname).encode()
-    yield b""
-    yield from getattr(routes, "routes", ())
 
 
 def changes(before: GroupTally | None, now: GroupTally) -> set[str] | None:

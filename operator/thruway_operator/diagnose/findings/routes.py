@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
+
+from thruway_operator.api.route import PassthroughRouteSpec
 from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, examined, name_of
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from thruway_operator.diagnose.findings.states import Trouble
     from thruway_operator.diagnose.findings.steps import Step
 
-__all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs"]
+__all__ = ["KeyRef", "check_routes", "check_secrets", "condition", "key_refs", "spec_of"]
 
 KeyRef = tuple[str, str]
 """A Secret's name, and a key in it."""
@@ -101,13 +104,19 @@ def condition(route: Object, kind: str) -> dict[str, Any]:
 
 def key_refs(route: Object) -> list[KeyRef]:
     """Return the keys of Secrets whose values are credentials of a route."""
-    spec = route.get("spec") or {}
-    ways = (spec, *(spec.get("overrides") or ()))
-    refs = [(way.get("credential") or {}).get("secretKeyRef") for way in ways]
-    headers = (spec.get("request") or {}).get("headers") or {}
-    refs += [item.get("secretKeyRef") for item in headers.get("setFromSecret") or ()]
-    refs += [((way.get("upstream") or {}).get("proxy") or {}).get("secretKeyRef") for way in ways]
-    return list(dict.fromkeys((str(ref["name"]), str(ref["key"])) for ref in refs if ref))
+    spec = spec_of(route)
+    refs = spec.references() if spec else []
+    return list(
+        dict.fromkeys((ref.name, ref.key) for ref in refs if ref.sends or ref.use == "login")
+    )
+
+
+def spec_of(route: Object) -> PassthroughRouteSpec | None:
+    """Return a route's spec, or None if it is not valid, which its conditions report."""
+    try:
+        return PassthroughRouteSpec.model_validate(route.get("spec"))
+    except ValidationError:
+        return None
 
 
 def check_secrets(facts: Facts) -> Iterator[Step]:

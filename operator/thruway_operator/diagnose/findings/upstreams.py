@@ -10,8 +10,8 @@ from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.conventions import name_of
 from thruway_operator.diagnose.findings.facts import Inside
 from thruway_operator.diagnose.findings.metrics import mangled, read_metrics
+from thruway_operator.diagnose.findings.routes import spec_of
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
-from thruway_operator.translate.presets import PRESETS
 from thruway_operator.translate.upstream import read_url
 from thruway_operator.translate.verdict import Refused
 
@@ -135,17 +135,14 @@ class _Path:
 def _paths(facts: Facts) -> Iterator[_Path]:
     """Yield the upstreams of the routes."""
     for route in routes_concerned(facts):
-        spec = route.get("spec") or {}
-        preset = PRESETS[spec["provider"]].url if spec.get("provider") in PRESETS else ""
-        ways = (spec, *(spec.get("overrides") or ()))
-        for way in ways:
-            url = (way.get("upstream") or {}).get("url") or preset
+        spec = spec_of(route)
+        for item in spec.destinations() if spec else ():
             try:
-                address = read_url(str(url), "")
+                address = read_url(item.url, "")
             except Refused:
                 continue
-            ref = (way.get("credential") or {}).get("secretKeyRef")
-            key = (str(ref["name"]), str(ref["key"])) if ref else None
+            ref = item.credential.secret_key_ref if item.credential else None
+            key = (ref.name, ref.key) if ref else None
             yield _Path(name_of(route), f"{address.host}:{address.port}", key)
 
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from thruway_operator.api.checks import looks_like_a_key
+from thruway_operator.api.presets import PRESETS
 from thruway_operator.translate.certificates import find_certificate
 from thruway_operator.translate.credentials import (
     LookupFailed,
@@ -18,7 +19,6 @@ from thruway_operator.translate.credentials import (
     find_secret,
 )
 from thruway_operator.translate.forwardproxy import find_login
-from thruway_operator.translate.presets import PRESETS
 from thruway_operator.translate.slips import slips_of
 from thruway_operator.translate.upstream import Address, read_url
 from thruway_operator.translate.verdict import Refused
@@ -27,21 +27,13 @@ from thruway_operator.translate.versions import final_version, has_version
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from thruway_operator.api.route import (
-        Credential,
-        KeyRef,
-        NameValue,
-        PassthroughRoute,
-        QueryNameValue,
-        Upstream,
-    )
+    from thruway_operator.api.destinations import Destination, Reference
+    from thruway_operator.api.route import NameValue, PassthroughRoute, QueryNameValue
     from thruway_operator.resources.model import Resources
 
 __all__ = ["fallbacks_of", "missing_of", "oddities_of", "referenced"]
 
 Oddity = tuple[str, str]
-Way = tuple[str, "Upstream", "Credential | None", str]
-"""Field of the upstream, the upstream, its credential, and the credential's field."""
 
 _VERSION = re.compile(r"/v[0-9]+[a-z0-9]*(/|$)")
 _PRIVATE = (
@@ -59,35 +51,35 @@ _PRIVATE = (
 
 def missing_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
     """Yield what the route refers to and is not there, or is of no use."""
-    for field, upstream, _, _ in _ways(route):
-        if upstream.tls.ca_certificate_ref is not None:
-            try:
-                find_authority(resources, route.namespace, upstream.tls.ca_certificate_ref)
-            except LookupFailed as failure:
-                yield f"{field}.tls.caCertificateRef", _until(failure, "ca_missing")
-        if upstream.tls.client_certificate_ref is not None:
-            try:
-                name = upstream.tls.client_certificate_ref.name
-                find_certificate(resources, route.namespace, name)
-            except LookupFailed as failure:
-                code = "client_certificate_missing"
-                yield f"{field}.tls.clientCertificateRef", _until(failure, code)
-        if upstream.proxy is not None and upstream.proxy.secret_key_ref is not None:
-            try:
-                find_login(resources, route.namespace, upstream.proxy.secret_key_ref)
-            except LookupFailed as failure:
-                yield f"{field}.proxy.secretKeyRef", _until(failure, "credential_missing")
-    for field, ref in _injected(route):
+    for ref in route.spec.references():
+        if ref.use == "clients" and route.spec.client_auth.type != "APIKey":
+            continue
         try:
-            find_secret(resources, route.namespace, ref)
+            _find(ref, route.namespace, resources)
         except LookupFailed as failure:
-            yield field, _until(failure, "credential_missing")
-    auth = route.spec.client_auth
-    if auth.type == "APIKey" and auth.secret_ref is not None:
-        try:
-            find_clients(resources, route.namespace, auth.secret_ref.name)
-        except LookupFailed as failure:
-            yield "spec.clientAuth.secretRef", _until(failure, "client_keys_missing")
+            code = _CODES.get(ref.use, "credential_missing")
+            yield ref.field, f"{failure.message}; until then its requests get 503 {code}"
+
+
+_CODES = {
+    "ca": "ca_missing",
+    "certificate": "client_certificate_missing",
+    "clients": "client_keys_missing",
+}
+
+
+def _find(ref: Reference, namespace: str, resources: Resources) -> object:
+    match ref.use:
+        case "ca":
+            return find_authority(resources, namespace, ref)
+        case "certificate":
+            return find_certificate(resources, namespace, ref.name)
+        case "clients":
+            return find_clients(resources, namespace, ref.name)
+        case "login":
+            return find_login(resources, namespace, ref)
+        case _:
+            return find_secret(resources, namespace, ref)
 
 
 def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
@@ -96,7 +88,7 @@ def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
     `resources` as written: what `--api-key` adds is no Secret of the user's.
     """
     held = [name for namespace, name in resources.secrets if namespace == route.namespace]
-    for field, ref in _injected(route):
+    for ref in _injected(route):
         if not held or ref.key not in (resources.environment or {}):
             continue
         data = resources.secrets.get((route.namespace, ref.name))
@@ -104,31 +96,19 @@ def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
             lacks = f"Secret {ref.name} has no key {ref.key}"
             missing = f"there is no Secret {ref.name} in the files"
             yield (
-                field,
+                ref.field,
                 f"{missing if data is None else lacks}, so the environment variable {ref.key} is "
                 "used; correct the name if a Secret of the files is meant",
             )
 
 
-def _until(failure: LookupFailed, code: str) -> str:
-    return f"{failure.message}; until then its requests get 503 {code}"
-
-
 def referenced(resources: Resources) -> set[tuple[str, str, str]]:
     """Return (kind, namespace, name) of each Secret and ConfigMap that some route refers to."""
-    found: set[tuple[str, str, str]] = set()
-    for route in resources.routes:
-        found |= {("Secret", route.namespace, ref.name) for _, ref in _injected(route)}
-        for _, upstream, _, _ in _ways(route):
-            if upstream.proxy is not None and (login := upstream.proxy.secret_key_ref):
-                found.add(("Secret", route.namespace, login.name))
-            if ref := upstream.tls.ca_certificate_ref:
-                found.add((ref.kind, route.namespace, ref.name))
-            if certificate := upstream.tls.client_certificate_ref:
-                found.add(("Secret", route.namespace, certificate.name))
-        if secret := route.spec.client_auth.secret_ref:
-            found.add(("Secret", route.namespace, secret.name))
-    return found
+    return {
+        (ref.kind, route.namespace, ref.name)
+        for route in resources.routes
+        for ref in route.spec.references()
+    }
 
 
 def oddities_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
@@ -145,33 +125,14 @@ def oddities_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddit
     yield from _keys_in_rules(route)
 
 
-def _ways(route: PassthroughRoute) -> list[Way]:
-    spec = route.spec
-    ways: list[Way] = [("spec.upstream", spec.upstream, spec.credential, "spec.credential")]
-    for index, override in enumerate(spec.overrides):
-        field = f"spec.overrides[{index}]"
-        way = (f"{field}.upstream", override.upstream, override.credential, f"{field}.credential")
-        ways.append(way)
-    return ways
+def _injected(route: PassthroughRoute) -> list[Reference]:
+    """Return the references whose values are put into requests."""
+    return [ref for ref in route.spec.references() if ref.sends]
 
 
-def _injected(route: PassthroughRoute) -> list[tuple[str, KeyRef]]:
-    """Return what is put into requests, each with the field that refers to it."""
-    found = [
-        (f"{field}.secretKeyRef", credential.secret_key_ref)
-        for _, _, credential, field in _ways(route)
-        if credential is not None
-    ]
-    for index, header in enumerate(route.spec.request.headers.set_from_secret):
-        field = f"spec.request.headers.setFromSecret[{index}].secretKeyRef"
-        found.append((field, header.secret_key_ref))
-    return found
-
-
-def _address(route: PassthroughRoute, upstream: Upstream) -> Address | None:
-    preset = PRESETS[route.spec.provider].url if route.spec.provider else ""
+def _address(destination: Destination) -> Address | None:
     try:
-        return read_url(upstream.url or preset, "")
+        return read_url(destination.url, "")
     except Refused:
         return None
 
@@ -186,8 +147,8 @@ def _path(route: PassthroughRoute) -> Iterator[Oddity]:
 
 
 def _versions(route: PassthroughRoute) -> Iterator[Oddity]:
-    for field, upstream, _, _ in _ways(route):
-        address, version = _address(route, upstream), upstream.version_prefix
+    for item in route.spec.destinations():
+        address, version = _address(item), item.upstream.version_prefix
         if (
             address
             and version
@@ -195,7 +156,7 @@ def _versions(route: PassthroughRoute) -> Iterator[Oddity]:
             and final_version(address.base) != version
         ):
             yield (
-                f"{field}.versionPrefix",
+                f"{item.field}.upstream.versionPrefix",
                 "is inserted behind the base path of url, which names a version already; leave it "
                 "out, unless the API has both",
             )
@@ -218,11 +179,12 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
             "is not set, so the client's own credential passes on; set secretKeyRef if Thruway is "
             "to put the key in",
         )
-    for _, upstream, credential, field in _ways(route):
-        if credential is None:
+    for item in spec.destinations():
+        if (credential := item.credential) is None:
             continue
+        field = f"{item.field}.credential"
         preset = PRESETS[spec.provider] if spec.provider else None
-        own = upstream is spec.upstream and upstream.url is None
+        own = not item.path and item.upstream.url is None
         header = (credential.header or "").lower()
         if preset and own and header and header != preset.header:
             yield (
@@ -235,7 +197,7 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
                 f"{field}.prefix",
                 f"is not what {spec.provider} expects in front of the key; leave prefix out",
             )
-    for field, ref in _injected(route):
+    for ref in _injected(route):
         value = resources.secrets.get((route.namespace, ref.name), {}).get(ref.key)
         where = f"key {ref.key} of Secret {ref.name}"
         if value is None:
@@ -243,7 +205,7 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
             where = f"the environment variable {ref.key}"
         if value is not None and value.reveal().strip() not in ("", value.reveal()):
             yield (
-                field,
+                ref.field,
                 f"{where} has white space around its value, which is left out; store the bare key "
                 "(with `echo -n`)",
             )
@@ -251,12 +213,12 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
 
 def _clear_text(route: PassthroughRoute) -> Iterator[Oddity]:
     more = bool(route.spec.request.headers.set_from_secret)
-    for field, upstream, credential, _ in _ways(route):
-        address = _address(route, upstream)
-        sent = credential or (more and upstream is route.spec.upstream)
+    for item in route.spec.destinations():
+        address = _address(item)
+        sent = item.credential or (more and not item.path)
         if sent and address and not address.secure and _is_public(address):
             yield (
-                f"{field}.url",
+                f"{item.field}.upstream.url",
                 "is http:// to a public host, so the key passes the network in clear text; use "
                 "https://",
             )
@@ -270,20 +232,17 @@ def _is_public(address: Address) -> bool:
 
 
 def _overrides(route: PassthroughRoute) -> Iterator[Oddity]:
-    spec = route.spec
-    own = _address(route, spec.upstream)
-    for index, override in enumerate(spec.overrides):
-        field = f"spec.overrides[{index}]"
-        if own is not None and _address(route, override.upstream) == own:
+    main, *overrides = route.spec.destinations()
+    own = _address(main)
+    for item in overrides:
+        field = f"{item.field}.upstream.url"
+        if own is not None and _address(item) == own:
             said = "is the route's own upstream"
-            if (
-                override.credential == spec.credential
-                and override.upstream.tls == spec.upstream.tls
-            ):
-                yield f"{field}.upstream.url", f"{said}, so the override changes nothing; remove it"
-            elif override.credential is None:
+            if item.credential == main.credential and item.upstream.tls == main.upstream.tls:
+                yield field, f"{said}, so the override changes nothing; remove it"
+            elif item.credential is None:
                 yield (
-                    f"{field}.upstream.url",
+                    field,
                     f"{said}, but without its credential, which overrides do not inherit; give the "
                     "override one, or remove the override",
                 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from thruway_operator.diagnose.findings.finding import Finding
@@ -15,8 +16,9 @@ from thruway_operator.diagnose.offline.oddities import missing_of
 from thruway_operator.kube import ApiError, KubeClient, KubeError
 from thruway_operator.sources.kubernetes.hints import GROUP, PLURAL, VERSION
 from thruway_operator.sources.kubernetes.objects import config_map_texts, read_route, secret_values
-from thruway_operator.translate import Resources
-from thruway_operator.translate.cluster import ClusterTranslator, GatewayPolicy, references
+from thruway_operator.translate import Resources, Translator
+from thruway_operator.translate.gateway import GatewayPolicy, check_exposure
+from thruway_operator.translate.groups import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -90,7 +92,8 @@ class _Look:
         # Only the operator knows which namespaces the gateway accepts.
         everywhere = frozenset(namespace for namespace, _ in routes)
         policy = GatewayPolicy(everywhere, allow_private=True)
-        translation = ClusterTranslator().translate(resources, policy)
+        check = partial(check_exposure, gateway=policy)
+        translation = Translator(groups_of).translate(resources, check)
         for route in resources.routes:
             if route.id not in own:
                 continue
@@ -108,14 +111,13 @@ class _Look:
         for route in routes.values():
             if route.id not in own:
                 continue
-            named = references(route)
-            for key in sorted(named.secrets - secrets.keys()):
-                found = await self._object(route.id, "secrets", "Secret", key)
-                if found is not None:
+            for kind, key in route.objects:
+                if key in (secrets if kind == "Secret" else config_maps):
+                    continue
+                found = await self._object(route.id, f"{kind.lower()}s", kind, key)
+                if found is not None and kind == "Secret":
                     secrets[key] = secret_values(found)
-            for key in sorted(named.config_maps - config_maps.keys()):
-                found = await self._object(route.id, "configmaps", "ConfigMap", key)
-                if found is not None:
+                elif found is not None:
                     config_maps[key] = config_map_texts(found)
         return replace(Resources(tuple(routes.values())), secrets=secrets, config_maps=config_maps)
 

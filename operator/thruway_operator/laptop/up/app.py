@@ -192,7 +192,8 @@ class _Up:
         reading = source[1] if source else None
         if reading and reading.problems:
             raise UpError(*(str(problem) for problem in reading.problems))
-        translation = feed.publish(resources)
+        translation = feed.translate(resources)
+        feed.publish(translation)
         wrong = feed.said(reading, translation)
         refused = [item for item in translation.verdicts.values() if not item.accepted.status]
         if refused:

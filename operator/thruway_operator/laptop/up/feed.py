@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from thruway_operator.envoy.fragments import assemble, render_fragments
+from thruway_operator.envoy.fragments import Renderer, assemble
 from thruway_operator.laptop.up.view import changes, complaints, slips
-from thruway_operator.translate import Translation, translate
+from thruway_operator.translate import Translation, Translator
+from thruway_operator.translate.groups import LAPTOP
 from thruway_operator.xds import XdsServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thruway_operator.laptop.up.console import Notice
     from thruway_operator.sources.files.network import Setting
     from thruway_operator.sources.files.watch import FileSource, Reading
     from thruway_operator.text.safe import Redactor
     from thruway_operator.translate import Resources
 
-__all__ = ["GROUP", "Feed"]
+__all__ = ["Feed"]
 
-GROUP = "laptop"
-"""The one group of proxies that `thruway up` serves."""
+T = TypeVar("T")
 
 _LOOK = 0.1
 """Seconds between two checks of the files. A change counts once two consecutive checks agree, so
@@ -36,28 +40,29 @@ class Feed:
     ) -> None:
         self.xds = XdsServer(
             partial(assemble, keep_browsers_out=setting.loopback, allowed_origins=setting.origins),
-            group_of=lambda _: GROUP,
+            group_of=lambda _: LAPTOP,
             on_change=self._proxy_changed,
         )
         self._setting = setting
-        self._system_ca = system_ca
+        self._translator = Translator()
+        self._renderer = Renderer(system_ca)
         self._notice = notice
         self._redactor = redactor
         self._translation: Translation | None = None
         self._said: dict[str, str] = {}
         self._rejected: dict[str, str] = {}
 
-    def publish(self, resources: Resources) -> Translation:
-        """Translate and publish, without reporting problems."""
-        translation = self._translate(resources)
+    def translate(self, resources: Resources) -> Translation:
+        """Translate what was read. This resolves host names, so it may take long."""
+        return self._translator.translate(self._setting.apply(resources))
+
+    def publish(self, translation: Translation) -> None:
+        """Serve a translation, without reporting problems."""
         for secret in translation.config.secret_values():
             self._redactor.register(secret.reveal())
-        self.xds.publish(GROUP, render_fragments(translation.config, self._system_ca))
+        rendered = self._renderer.render({LAPTOP: translation.config})
+        self.xds.publish(LAPTOP, rendered[LAPTOP])
         self._translation = translation
-        return translation
-
-    def _translate(self, resources: Resources) -> Translation:
-        return translate(self._setting.apply(resources))
 
     def said(self, reading: Reading | None, translation: Translation) -> list[str]:
         """Return the current problems, and remember that they were reported."""
@@ -71,12 +76,13 @@ class Feed:
             await asyncio.sleep(_LOOK)
             look = source.state()
             if look != source.last_read and look == seen:
-                self._reload(source.read(self._translate))
+                self._reload(await _in_thread(partial(source.read, self.translate)))
             seen = look
 
     def _reload(self, reading: Reading) -> None:
-        before = self._translation
-        translation = self.publish(reading.resources)
+        before, translation = self._translation, reading.translation
+        assert translation is not None  # noqa: S101 (`follow` reads with a translator)
+        self.publish(translation)
         wrong = _wrong(reading, translation)
         for key, text in wrong.items():
             if self._said.get(key) != text:
@@ -104,6 +110,35 @@ class Feed:
                 what = f"route {name}" if name else "the configuration"
                 self._notice.error(f"{what} was rejected by Envoy: {message}")
         self._rejected = rejected
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Return the result of `work`, during which the event loop continues.
+
+    Not `asyncio.to_thread`, whose threads are waited for at exit: a slow DNS server would delay it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: Exception | None) -> None:
+        if done.done():  # cancelled meanwhile
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("T", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:  # noqa: BLE001 - raised again in the event loop
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(finish, result, error)
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    return await done
 
 
 def _wrong(reading: Reading | None, translation: Translation) -> dict[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thruway_operator.api.presets import NO_CREDENTIAL
 from thruway_operator.laptop.up.table import RouteRow
-from thruway_operator.translate.presets import NO_CREDENTIAL, PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,16 +28,11 @@ def route_rows(
     for route in resources.routes:
         if not translation.verdicts[route.id].accepted.status:
             continue
-        spec = route.spec
-        url = spec.upstream.url or (PRESETS[spec.provider].url if spec.provider else "")
-        credential = _credential(resources, route, spec.credential, url, demonstration)
-        if spec.credential is None and route.id in private:
-            credential = NO_CREDENTIAL
-        rows.append(RouteRow(spec.path, url, credential))
-        for override in spec.overrides:
-            target = override.upstream.url or ""
-            credential = _credential(resources, route, override.credential, target, demonstration)
-            rows.append(RouteRow(f"{spec.path}{override.path}", target, credential))
+        for item in route.spec.destinations():
+            credential = _credential(resources, route, item.credential, item.url, demonstration)
+            if not (item.path or item.credential) and route.id in private:
+                credential = NO_CREDENTIAL
+            rows.append(RouteRow(f"{route.spec.path}{item.path}", item.url, credential))
     return rows
 
 
@@ -82,15 +77,14 @@ def changes(before: Translation, after: Translation) -> str:
     """Return a short description of what a reload changed; empty if nothing did."""
     old = {route.id: route for route in before.config.routes}
     new = {route.id: route for route in after.config.routes}
+    both = new.keys() & old.keys()
     parts = {
         "added": sorted(new.keys() - old.keys()),
-        "changed": sorted(name for name in new.keys() & old.keys() if new[name] != old[name]),
+        "changed": sorted(name for name in both if new[name] != old[name]),
         "removed": sorted(old.keys() - new.keys()),
     }
     said = [f"{verb} {_list(names)}" for verb, names in parts.items() if names]
-    old_secrets, new_secrets = before.config.secrets, after.config.secrets
-    old_pairs, new_pairs = before.config.certificates, after.config.certificates
-    if (old_secrets, old_pairs) != (new_secrets, new_pairs) and not said:
+    if not said and any(new[name].digest != old[name].digest for name in both):
         said = ["credentials changed"]
     return "; ".join(said)
 

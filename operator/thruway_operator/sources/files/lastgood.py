@@ -37,7 +37,8 @@ def settled(
     problems: list[SourceProblem] = []
     while True:
         reading, objections = merged(chosen, environment)
-        objections += _refused(reading, translate(reading.resources))
+        translation = translate(reading.resources)
+        objections += _refused(reading, translation)
         back: dict[Path, list[SourceProblem]] = {}
         for objection in objections:
             for file, problem in objection.files:
@@ -54,7 +55,7 @@ def settled(
                 del chosen[file]
     # No changed file causes the remaining objections. Refused routes are also in the translation.
     problems += [objection.problem for objection in objections if not objection.refused]
-    return chosen, replace(reading, problems=problems)
+    return chosen, replace(reading, problems=problems, translation=translation)
 
 
 def _refused(reading: Reading, translation: Translation) -> Iterator[Objection]:

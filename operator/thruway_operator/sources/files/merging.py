@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.resources.secret import SecretValue
+    from thruway_operator.translate import Translation
 
 __all__ = ["Objection", "Reading", "merged"]
 
@@ -36,6 +37,8 @@ class Reading:
     """If there is no route at all, the reason for each path that was given."""
     served: frozenset[str] = frozenset()
     """The files whose content, current or earlier, is in `resources`."""
+    translation: Translation | None = field(repr=False, default=None)
+    """The translation of `resources`, if it was needed to choose the files' states."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,9 @@ class Setting:
 
 def _upstreams(resources: Resources) -> Iterable[HostPort]:
     for route in resources.routes:
-        upstreams = [route.spec.upstream, *(item.upstream for item in route.spec.overrides)]
-        urls = [upstream.url for upstream in upstreams]
-        urls += [upstream.proxy.url for upstream in upstreams if upstream.proxy]
+        destinations = route.spec.destinations()
+        urls = [item.upstream.url for item in destinations]
+        urls += [item.upstream.proxy.url for item in destinations if item.upstream.proxy]
         for url in urls:
             with contextlib.suppress(ValueError):  # translation reports an invalid URL
                 parts = urlsplit(url or "")

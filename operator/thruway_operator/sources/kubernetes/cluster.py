@@ -13,7 +13,6 @@ from thruway_operator.sources.kubernetes.objects import config_map_texts, secret
 from thruway_operator.sources.kubernetes.referenced import Referenced
 from thruway_operator.sources.kubernetes.routes import RouteStore
 from thruway_operator.translate import Resources
-from thruway_operator.translate.cluster import references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from thruway_operator.resources.keys import ObjectKey
     from thruway_operator.resources.secret import SecretValue
     from thruway_operator.sources.kubernetes.objects import RouteObject
-    from thruway_operator.translate.cluster import References
 
 __all__ = ["ClusterSource", "Watched"]
 
@@ -71,7 +69,7 @@ class ClusterSource:
         self._proxies = proxies or ForwardProxies()
         self._on_change = on_change
         self._watched = watched
-        self._references: dict[ObjectKey, tuple[PassthroughRoute, References]] = {}
+        self._references: dict[ObjectKey, tuple[tuple[str, ObjectKey], ...]] = {}
         self._touched: set[ObjectKey] = set()
         self.ready = False
         names = watched.namespaces
@@ -177,18 +175,15 @@ class ClusterSource:
             changed |= self._refer(key)
         self._touched.clear()
         if changed:
-            found = [references for _, references in self._references.values()]
-            self.secrets.want(frozenset().union(*(item.secrets for item in found)))
-            self.config_maps.want(frozenset().union(*(item.config_maps for item in found)))
+            named = {item for items in self._references.values() for item in items}
+            self.secrets.want(frozenset(key for kind, key in named if kind == "Secret"))
+            self.config_maps.want(frozenset(key for kind, key in named if kind == "ConfigMap"))
 
     def _refer(self, key: ObjectKey) -> bool:
+        """Record what a route refers to now; return whether that changed."""
         item = self.routes.objects.get(key)
-        route = item.route if item else None
-        known = self._references.get(key)
-        if route is None:
-            return self._references.pop(key, None) is not None
-        if known and known[0] is route:
-            return False
-        named = references(route)
-        self._references[key] = route, named
-        return known is None or known[1] != named
+        named = item.route.objects if item and item.route else ()
+        before = self._references.pop(key, ())
+        if named:
+            self._references[key] = named
+        return named != before

@@ -7,6 +7,7 @@ a problem of that object alone.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -44,18 +45,19 @@ class RouteObject:
     route: PassthroughRoute | None
     problem: str
     status: Mapping[str, Any] = field(hash=False)
-    spec_text: str = field(repr=False)
-    """The spec's text as received, to recognize an unchanged spec."""
+    received: str = field(repr=False)
+    """A hash of what `route` was read from."""
 
 
 def read_route(item: Mapping[str, Any], before: RouteObject | None = None) -> RouteObject:
-    """Return the object; parts that equal those of `before`, its last state, are reused."""
+    """Return the object; an unchanged spec is not read again; `before` is its last state."""
     metadata = item["metadata"]
     created = str(metadata.get("creationTimestamp", ""))
     generation = int(metadata.get("generation", 0))
-    text = json.dumps(item.get("spec"), sort_keys=True)
     uid = str(metadata.get("uid", ""))
-    if before and (before.uid, before.generation, before.spec_text) == (uid, generation, text):
+    text = json.dumps([uid, created, generation, item.get("spec")], sort_keys=True)
+    received = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    if before and before.received == received:
         route, problem = before.route, before.problem
     else:
         route, problem = _read(item, created, generation)
@@ -67,7 +69,7 @@ def read_route(item: Mapping[str, Any], before: RouteObject | None = None) -> Ro
         route=route,
         problem=problem,
         status=item.get("status") or {},
-        spec_text=text,
+        received=received,
     )
 
 

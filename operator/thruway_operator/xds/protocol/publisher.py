@@ -85,10 +85,10 @@ class Publisher:
         self._barren = 0
         self._error: str | None = None
 
-    def want(self, fragments: Mapping[str, Fragment]) -> None:
-        """Replace the wanted fragments; equal fragments change nothing."""
+    def want(self, fragments: Mapping[str, Fragment]) -> bool:
+        """Replace the wanted fragments; return whether any of them is different."""
         if fragments == self._wanted and list(fragments) == list(self._wanted):
-            return
+            return False
         self._wanted = dict(fragments)
         self._rejected = {
             name: rejection
@@ -100,6 +100,7 @@ class Publisher:
         if self._search is not None:
             self._search.rebase(self._wanted, self._rejected)
         self._renew()
+        return True
 
     def connect(self, proxy: int) -> None:
         """Add a proxy to the group; `proxy` identifies this connection."""

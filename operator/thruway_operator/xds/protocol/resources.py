@@ -33,7 +33,7 @@ SECRET: Final = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 ROUTE: Final = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Resource:
     """One resource, serialized once; every stream sends the same `wire` bytes.
 
@@ -71,13 +71,14 @@ class Fragment:
 
     Several fragments may contain the same cluster: cluster names are content hashes, so equal names
     mean equal content. `routes` is opaque here; `Assemble` turns the `routes` of all fragments into
-    RDS. Fragments are compared by equality, `routes` included.
+    RDS. Fragments with equal ids and digests are equal; the digest is the same on every replica.
     """
 
     id: str
-    clusters: tuple[Resource, ...] = ()
-    secrets: tuple[Resource, ...] = ()
-    routes: object = field(default=None, repr=False)
+    digest: str
+    clusters: tuple[Resource, ...] = field(default=(), compare=False)
+    secrets: tuple[Resource, ...] = field(default=(), compare=False)
+    routes: object = field(default=None, repr=False, compare=False)
 
 
 Snapshot = Mapping[str, Mapping[str, Resource]]

@@ -26,10 +26,9 @@ def observed(*, accepted: Condition = ACCEPTED, generation: int = 1) -> Observed
         status={},
         verdict=Verdict("ns/a", generation, accepted, RESOLVED),
         problem="",
-        groups=("namespace/ns",),
         url="http://127.0.0.1:4000/a",
         upstream="https://api.example.com",
-        fragments={},
+        digests={"namespace/ns": "d"},
     )
 
 

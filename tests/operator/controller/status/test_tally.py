@@ -13,11 +13,9 @@ from thruway_operator.controller.status.tally import (
     Share,
     TallyError,
     decode,
-    digest,
     encode,
     take_in,
 )
-from thruway_operator.xds.protocol.resources import CLUSTER, Fragment, Resource
 
 names = st.sampled_from(["ns/a", "ns/b"])
 shares = st.builds(
@@ -54,11 +52,3 @@ def test_what_is_no_message_of_ours(message: bytes) -> None:
 def test_what_is_half_a_message(broken: dict[str, object]) -> None:
     with pytest.raises(TallyError):
         take_in({}, broken)
-
-
-def test_the_digest_is_of_the_content() -> None:
-    def made(body: bytes, *, name: str = "a") -> Fragment:
-        return Fragment("ns/a", clusters=(Resource.of(CLUSTER, name, body),))
-
-    assert digest(made(b"x")) == digest(made(b"x"))
-    assert len({digest(made(b"x")), digest(made(b"y")), digest(made(b"x", name="b"))}) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,16 +12,9 @@ from hypothesis import strategies as st
 
 from thruway_operator.api.route import PassthroughRoute
 from thruway_operator.resources.secret import SecretValue
-from thruway_operator.translate import Resources
-from thruway_operator.translate.cluster import (
-    GATEWAY,
-    ClusterTranslation,
-    ClusterTranslator,
-    GatewayPolicy,
-    References,
-    namespace_group,
-    references,
-)
+from thruway_operator.translate import Resources, Translation, Translator
+from thruway_operator.translate.gateway import GatewayPolicy, check_exposure
+from thruway_operator.translate.groups import GATEWAY, groups_of, namespace_group
 
 EVERYBODY = GatewayPolicy(frozenset({"shop", "blog"}))
 KEYS: dict[str, Any] = {"clientAuth": {"type": "APIKey", "secretRef": {"name": "clients"}}}
@@ -42,23 +36,27 @@ def open_route(name: str, **rest: Any) -> Any:
     return route(name, **given)
 
 
-def translated(
-    *routes: PassthroughRoute, gateway: GatewayPolicy | None = EVERYBODY
-) -> ClusterTranslation:
+def translated(*routes: PassthroughRoute, gateway: GatewayPolicy | None = EVERYBODY) -> Translation:
     secrets = {
         (namespace, "clients"): {"alice": SecretValue(f"tw-{namespace}")}
         for namespace in ("shop", "blog")
     }
-    return ClusterTranslator().translate(Resources(routes, secrets), gateway)
+    return under(Translator(groups_of), Resources(routes, secrets), gateway)
 
 
-def served(translation: ClusterTranslation) -> dict[str, list[str]]:
+def under(
+    translator: Translator, resources: Resources, gateway: GatewayPolicy | None
+) -> Translation:
+    return translator.translate(resources, partial(check_exposure, gateway=gateway))
+
+
+def served(translation: Translation) -> dict[str, list[str]]:
     return {
         name: [route.id for route in config.routes] for name, config in translation.groups.items()
     }
 
 
-def said(translation: ClusterTranslation, name: str) -> tuple[str, str]:
+def said(translation: Translation, name: str) -> tuple[str, str]:
     accepted = translation.verdicts[name].accepted
     return accepted.reason, accepted.message
 
@@ -185,26 +183,53 @@ def test_references_are_all_that_a_route_names() -> None:
     }
     upstream: dict[str, Any] = {"tls": ca, "proxy": proxy}
 
-    found = references(route("a", credential=key, upstream=upstream, overrides=[override], **KEYS))
+    found = route("a", credential=key, upstream=upstream, overrides=[override], **KEYS)
 
-    names = ("openai", "clients", "login", "native", "ca-secret")
-    assert found == References(
-        frozenset(("shop", name) for name in names), frozenset({("shop", "ca")})
-    )
+    names = ("ca-secret", "clients", "login", "native", "openai")
+    secrets = tuple(("Secret", ("shop", name)) for name in names)
+    assert found.objects == (("ConfigMap", ("shop", "ca")), *secrets)
+    assert {ref.use: ref.field for ref in found.spec.references()} == {
+        "credential": "spec.overrides[0].credential.secretKeyRef",
+        "login": "spec.upstream.proxy.secretKeyRef",
+        "ca": "spec.overrides[0].upstream.tls.caCertificateRef",
+        "clients": "spec.clientAuth.secretRef",
+    }
+    assert [(item.field, item.path, item.url) for item in found.spec.destinations()] == [
+        ("spec", "", "https://api.openai.com"),
+        ("spec.overrides[0]", "/v1/x", "https://a.example"),
+    ]
+
+
+def test_a_copy_of_a_route_has_a_digest_of_its_own() -> None:
+    one = route("a")
+    digest, objects = one.digest, one.objects
+
+    keyed = route("a", **KEYS).spec
+    other = one.model_copy(update={"spec": keyed})
+
+    assert (one.digest, one.objects) == (digest, objects)
+    assert other.digest == route("a", **KEYS).digest != digest
+    assert other.objects == (("Secret", ("shop", "clients")),)
 
 
 def test_one_change_among_many_translates_one_route_and_leaves_other_groups_alone() -> None:
-    translator = ClusterTranslator()
+    translator = Translator(groups_of)
     routes = [route(f"r{n}", f"ns{n % 3}") for n in range(300)]
-    before = translator.translate(Resources(tuple(routes)), None)
+    before = under(translator, Resources(tuple(routes)), None)
     assert translator.translated == 300
 
     routes[7] = route("r7", "ns1", path="/changed")
-    after = translator.translate(Resources(tuple(routes)), None)
+    after = under(translator, Resources(tuple(routes)), None)
 
     assert translator.translated == 301
-    assert after.groups["namespace/ns0"] is before.groups["namespace/ns0"]
-    assert after.groups["namespace/ns1"] is not before.groups["namespace/ns1"]
+    old, new = digests(before), digests(after)
+    assert [name for name in new if new[name] != old[name]] == ["ns1/r7"]
+
+
+def digests(translation: Translation) -> dict[str, str]:
+    return {
+        item.id: item.digest for config in translation.groups.values() for item in config.routes
+    }
 
 
 @dataclass
@@ -261,20 +286,24 @@ def change(world: World, kind: str, value: Any) -> None:
 @given(CHANGES, st.randoms())
 def test_history_and_order_do_not_matter(changes: list[Any], random: Any) -> None:
     """Invariant: what is translated depends on what there is, not on how it came about."""
-    world, translator = World(), ClusterTranslator()
-    incremental = translator.translate(Resources(()), GatewayPolicy())
+    world, translator = World(), Translator(groups_of)
+    incremental = under(translator, Resources(()), GatewayPolicy())
     for kind, value in changes:
         change(world, kind, value)
-        incremental = translator.translate(
+        incremental = under(
+            translator,
             Resources(tuple(world.routes.values()), dict(world.secrets)),
             GatewayPolicy(world.allowed),
         )
     shuffled = list(world.routes.values())
     random.shuffle(shuffled)
-    fresh = ClusterTranslator().translate(
-        Resources(tuple(shuffled), world.secrets), GatewayPolicy(world.allowed)
+    fresh = under(
+        Translator(groups_of),
+        Resources(tuple(shuffled), world.secrets),
+        GatewayPolicy(world.allowed),
     )
 
+    assert digests(incremental) == digests(fresh)
     assert dict(incremental.groups) == dict(fresh.groups)
     assert dict(incremental.verdicts) == dict(fresh.verdicts)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thruway_operator.ir import ErrorFormat
-
-__all__ = ["NO_CREDENTIAL", "PRESETS", "Preset"]
+__all__ = ["NO_CREDENTIAL", "NO_PRESET", "PRESETS", "Preset"]
 
 NO_CREDENTIAL = "none (clients send Thruway's key)"
-"""Where neither Thruway puts a credential in nor the client's passes on."""
+"""Shown where Thruway injects no credential and the client's own does not pass on either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +19,11 @@ class Preset:
     header: str
     prefix: str
     key_parameter: str = ""
-    """Query parameter in which clients may send a key; it is taken out with their other keys."""
+    """Query parameter in which clients may send a key; it is removed with their other keys."""
     unversioned: tuple[str, ...] = ()
-    """First segments of the API's paths that have no version in front."""
-    error_format: ErrorFormat = ErrorFormat.OPENAI
+    """First segments of the API's paths that no version precedes."""
+    error_format: str = "openai"
+    """The provider whose JSON format errors use."""
 
 
 PRESETS = {
@@ -37,7 +36,7 @@ PRESETS = {
         "x-api-key",
         "",
         unversioned=("api",),
-        error_format=ErrorFormat.ANTHROPIC,
+        error_format="anthropic",
     ),
     # https://ai.google.dev/gemini-api/docs/api-key
     "gemini": Preset(
@@ -49,7 +48,7 @@ PRESETS = {
         # Files (https://ai.google.dev/api/files), Live (https://ai.google.dev/api/live), and the
         # API's own description (https://developers.google.com/discovery).
         unversioned=("upload", "download", "ws", "$discovery"),
-        error_format=ErrorFormat.GEMINI,
+        error_format="gemini",
     ),
 }
 
