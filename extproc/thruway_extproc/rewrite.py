@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
+from thruway_extproc.mask import mask_query
 from thruway_extproc.rule import CLIENT_HEADER, KEPT_ASIDE, KEY_SUBPROTOCOL, VERSION_SEGMENT
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from thruway_extproc.rule import Pairs, Rule
 
-__all__ = ["Mutation", "RewriteError", "join_path", "loggable", "rewrite"]
+__all__ = ["Mutation", "RewriteError", "join_path", "rewrite"]
 
 Header = tuple[str, bytes]
 
@@ -87,7 +88,7 @@ def rewrite(headers: Sequence[Header], rule: Rule) -> Mutation:
     client = ""
     if rule.client_auth:  # otherwise the client controls the header
         client = next((v.decode("latin-1") for n, v in headers if n == CLIENT_HEADER), "")
-    return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), loggable(target), client)
+    return Mutation(tuple(overwrite), add, tuple(dict.fromkeys(remove)), mask_query(target), client)
 
 
 def join_path(rest: str, base: str, version: str, unversioned: Sequence[str] = ()) -> str:
@@ -108,21 +109,6 @@ def join_path(rest: str, base: str, version: str, unversioned: Sequence[str] = (
     if first and base.endswith("/" + first):
         base = base[: -len(first) - 1]
     return base + rest
-
-
-def loggable(target: str) -> str:
-    """Return a request target with its query values masked: names stay, values become `…`."""
-    path, mark, query = target.partition("?")
-    if not mark:
-        return target
-    return path + "?" + "&".join(_without_value(part) for part in query.split("&"))
-
-
-def _without_value(parameter: str) -> str:
-    name, equals, _ = parameter.partition("=")
-    if equals:
-        return name + "=…"
-    return "…" if name else ""  # a bare word may itself be a value, such as a key
 
 
 def _rewrite_target(target: str, rule: Rule) -> str:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from thruway_extproc.rewrite import Mutation, RewriteError, join_path, loggable, rewrite
+from thruway_extproc.mask import mask_query
+from thruway_extproc.rewrite import Mutation, RewriteError, join_path, rewrite
 from thruway_extproc.rule import KEPT_ASIDE, KEY_SUBPROTOCOL, Rule
 
 PLAIN = Rule(strip="/openai_passthrough", base="", version="/v1", authority="api.openai.com")
@@ -404,8 +405,8 @@ def test_what_envoy_writes_over_or_drops_is_put_back(
         ("/a?x=1?key=2", "/a?x=…"),
     ],
 )
-def test_loggable(target: str, logged: str) -> None:
-    assert loggable(target) == logged
+def test_mask_query(target: str, logged: str) -> None:
+    assert mask_query(target) == logged
 
 
 @given(queries, queries, st.sampled_from(["&", "&x=", "&=", ";x=", "?x="]))

@@ -7,6 +7,7 @@ edge proxies (normalising paths, merging slashes) would break passthrough.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from envoy.config.core.v3 import protocol_pb2 as protocol
@@ -69,13 +70,20 @@ _JITTER = 8
 _TCP_KEEPALIVE = 37
 """Listener.tcp_keepalive, which xds-protos 1.85 does not know either."""
 
+
+def _first_of(*operators: tuple[str, str]) -> str:
+    """Return the command operator for the first of these (command, parameter) with a value."""
+    listed = [{"command": command, "param": parameter} for command, parameter in operators]
+    return f"%COALESCE({json.dumps({'operators': listed})})%"
+
+
 ACCESS_LOG = {
-    "start_time": "%START_TIME%",
+    "event": "call",
+    "time": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
-    # What the client asked for, without the values of its query; extproc says it, because the path
-    # is the upstream's by the time of the log. Requests that extproc never saw have `raw_path`.
-    "path": f"%DYNAMIC_METADATA({METADATA}:path)%",
-    "raw_path": "%PATH(NQ)%",
+    # What the client requested, without query values. It comes from extproc, because Envoy's own
+    # path is the upstream's by then, or from Envoy if extproc did not see the request.
+    "path": _first_of(("DYNAMIC_METADATA", f"{METADATA}:path"), ("PATH", "NQ")),
     "protocol": "%PROTOCOL%",
     "route": "%ROUTE_NAME%",
     "client": f"%DYNAMIC_METADATA({METADATA}:client)%",
@@ -84,16 +92,17 @@ ACCESS_LOG = {
     "flags": "%RESPONSE_FLAGS%",
     "duration_ms": "%DURATION%",
     "upstream_ms": "%RESPONSE_DURATION%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "upstream_host": "%UPSTREAM_HOST%",
-    # Its name begins with host:port, which an address does not say.
-    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "bytes_in": "%BYTES_RECEIVED%",
+    "bytes_out": "%BYTES_SENT%",
+    # The cluster's name: host:port as in the route, a slash, and a hash of the settings.
+    "upstream": "%UPSTREAM_CLUSTER_RAW%",
+    "address": "%UPSTREAM_HOST%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "upstream_request_id": "%RESP(X-REQUEST-ID)%",
     "code": CODE_IN_LOG,
     "user_agent": "%REQ(USER-AGENT)%",
 }
+"""One line for each call. `thruway up` prints the same fields, and `upstream_status`."""
 
 
 def render_listener(

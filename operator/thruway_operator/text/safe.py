@@ -10,7 +10,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Redactor", "mask_queries_in_text", "mask_query", "printable", "put_line"]
+__all__ = ["Redactor", "mask_queries_in_text", "printable", "put_line"]
 
 _SHORTEST = 6  # characters; redacting shorter values would hide unrelated text
 _REDACTED = "[redacted]"
@@ -58,22 +58,6 @@ def printable(text: str, limit: int | None = None) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
-
-
-def mask_query(path: str) -> str:
-    """Return a request path with its query values masked: `/v1/files?limit=…&after=…`.
-
-    A parameter without `=` may itself be a value (`?sk-123`), so all of it is masked.
-    """
-    bare, mark, query = path.partition("?")
-    return bare + mark + "&".join(map(_mask_parameter, query.split("&"))) if mark else path
-
-
-def _mask_parameter(parameter: str) -> str:
-    name, equals, _ = parameter.partition("=")
-    if equals:
-        return f"{name}=…"
-    return "…" if parameter else ""
 
 
 def mask_queries_in_text(text: str) -> str:

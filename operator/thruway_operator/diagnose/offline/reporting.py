@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from thruway_extproc.mask import mask_query
 from thruway_operator.api.presets import NO_CREDENTIAL
 from thruway_operator.diagnose.findings.finding import conceal
 from thruway_operator.diagnose.offline.loading import DEMONSTRATION
 from thruway_operator.diagnose.offline.shown import certificate_view, credential_view, proxy_view
-from thruway_operator.text.safe import mask_query
 
 if TYPE_CHECKING:
     from thruway_operator.diagnose.offline.explaining import Explanation, Forwarded

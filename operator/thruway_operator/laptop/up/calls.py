@@ -8,13 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from thruway_operator.text.safe import (
-    Redactor,
-    mask_queries_in_text,
-    mask_query,
-    printable,
-    put_line,
-)
+from thruway_extproc.mask import mask_query
+from thruway_operator.text.safe import Redactor, mask_queries_in_text, printable, put_line
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -39,12 +34,15 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 class Call:
     """One call as Envoy logged it; None: not known. Durations in ms, sizes in bytes.
 
+    The fields are those of `envoy.listener.ACCESS_LOG`, and `upstream_status`.
+
     All texts are printable, redacted, and free of query values.
     """
 
     time: datetime | None
     method: str | None
     path: str | None
+    protocol: str | None
     route: str | None
     client: str | None
     status: int | None
@@ -58,10 +56,13 @@ class Call:
     bytes_in: int | None
     bytes_out: int | None
     request_id: str | None
+    """The client's `X-Request-Id`."""
+    upstream_request_id: str | None
     code: str | None
     flags: str | None
     details: str | None
     """Envoy's description of what happened, if there is a code."""
+    user_agent: str | None
 
 
 def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
@@ -70,36 +71,39 @@ def parse_call(line: bytes, redactor: Redactor | None = None) -> Call | None:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entry, dict) or not entry.keys() & {"method", "status", "start_time"}:
+    if not isinstance(entry, dict) or not entry.keys() & {"method", "status", "time"}:
         return None
 
-    def text(*keys: str) -> str | None:
-        value = next((entry[key] for key in keys if isinstance(entry.get(key), str)), None)
-        if not value or value == "-":  # Envoy writes this for an absent value
+    def text(key: str) -> str | None:
+        value = entry.get(key)
+        if not isinstance(value, str) or value in ("", "-"):  # Envoy writes - for an absent value
             return None
-        value = mask_query(value) if keys[0] == "path" else value
+        value = mask_query(value) if key == "path" else value
         return printable((redactor or Redactor()).redact(value), _LIMIT)
 
-    address = text("upstream_host")
+    address = text("address")
     status = _whole(entry.get("status")) or None  # Envoy writes 0 if there was none
     return Call(
-        time=_time(entry.get("start_time")),
+        time=_time(entry.get("time")),
         method=text("method"),
-        path=text("path", "raw_path"),
+        path=text("path"),
+        protocol=text("protocol"),
         route=text("route"),
         client=text("client"),
         status=status,
-        upstream=_upstream(text("upstream_cluster")),
+        upstream=_upstream(text("upstream")),
         address=address if address and not address.startswith("envoy:") else None,  # a tunnel's
         upstream_status=status if _from_upstream(entry) else None,
         duration_ms=_whole(entry.get("duration_ms")),
         upstream_ms=_whole(entry.get("upstream_ms")),
-        bytes_in=_whole(entry.get("bytes_received")),
-        bytes_out=_whole(entry.get("bytes_sent")),
-        request_id=text("request_id", "upstream_request_id"),
+        bytes_in=_whole(entry.get("bytes_in")),
+        bytes_out=_whole(entry.get("bytes_out")),
+        request_id=text("request_id"),
+        upstream_request_id=text("upstream_request_id"),
         code=text("code"),
         flags=text("flags"),
         details=text("details") if text("code") else None,
+        user_agent=text("user_agent"),
     )
 
 
@@ -156,7 +160,7 @@ def render_text(call: Call, *, color: bool = False, zone: tzinfo | None = None) 
         _milliseconds(call.duration_ms),
         f"in {_size(call.bytes_in)}",
         f"out {_size(call.bytes_out)}",
-        _cut(call.request_id),
+        _cut(call.request_id or call.upstream_request_id),
     ]
     return "  ".join(parts)
 
