@@ -16,7 +16,6 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as pb_grpc
 from envoy.type.v3 import http_status_pb2
 from google.protobuf.struct_pb2 import Struct
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from thruway_extproc.rewrite import Mutation, RewriteError, rewrite
 from thruway_extproc.rule import METADATA_KEY, RuleError, decode
@@ -115,16 +114,12 @@ async def serve(listen: str, *, stop: asyncio.Event, grace: float = 5.0) -> None
     """
     server = grpc.aio.server(options=_OPTIONS)
     pb_grpc.add_ExternalProcessorServicer_to_server(Processor(), server)
-    readiness = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
     try:
         server.add_insecure_port(listen)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: {error}") from error
     await server.start()
-    await readiness.set("", health_pb2.HealthCheckResponse.SERVING)
     log.info("serving on %s", listen)
     await stop.wait()
-    await readiness.enter_graceful_shutdown()
     await server.stop(grace)
     log.info("stopped")

@@ -19,9 +19,9 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as pb_grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from thruway_extproc.rule import METADATA_KEY, Rule, encode
+from thruway_testing.product.up import wait_until
 
 RULE = Rule(strip="/openai_passthrough", base="", version="/v1", authority="api.openai.com")
 CANARY = "sk-canary-4Yq"
@@ -33,16 +33,23 @@ class Extproc:
 
     def __init__(self, path: Path, *arguments: str) -> None:
         command = [sys.executable, "-m", "thruway_extproc", "--listen", f"unix:{path}", *arguments]
+        self.path = path
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.channel = grpc.insecure_channel(f"unix:{path}")
         self.stub: Any = pb_grpc.ExternalProcessorStub(self.channel)
 
-    def health(self) -> int:
-        stub: Any = health_pb2_grpc.HealthStub(self.channel)
-        request = health_pb2.HealthCheckRequest()
-        status = stub.Check(request, wait_for_ready=True, timeout=PATIENCE).status
-        assert isinstance(status, int)
-        return status
+    def wait(self) -> None:
+        """Wait until it serves."""
+        grpc.channel_ready_future(self.channel).result(PATIENCE)
+
+    def accepts(self) -> bool:
+        """Whether it accepts new connections."""
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(self.path))
+            except OSError:
+                return False
+        return True
 
     def answers(
         self, *messages: Any, rule: str | None = None, metadata: tuple[tuple[str, str], ...] = ()
@@ -62,7 +69,7 @@ class Extproc:
 def running(path: Path, *arguments: str) -> Iterator[Extproc]:
     extproc = Extproc(path, *arguments)
     try:
-        assert extproc.health() == health_pb2.HealthCheckResponse.SERVING
+        extproc.wait()
         yield extproc
     finally:
         extproc.channel.close()
@@ -202,13 +209,9 @@ def pending(extproc: Extproc) -> tuple[SimpleQueue[Any], Any]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_lets_requests_under_way_end(folder: Path, number: int) -> None:
     with running(folder / "s", "--grace", "15") as extproc:
-        watch: Any = health_pb2_grpc.HealthStub(extproc.channel)
-        states = watch.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
-        assert next(states).status == health_pb2.HealthCheckResponse.SERVING
         messages, call = pending(extproc)
         extproc.process.send_signal(number)
-        assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        states.cancel()
+        wait_until(lambda: not extproc.accepts(), "the end of the listener")
         messages.put(request_headers("/openai_passthrough/second"))
         assert next(call).HasField("request_headers")
         messages.put(None)
