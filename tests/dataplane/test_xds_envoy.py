@@ -41,6 +41,7 @@ from thruway_operator.xds import (
 )
 from thruway_testing.plane.envoy import Envoy, wait_until
 from thruway_testing.plane.fragments import fragment_of
+from thruway_testing.plane.programmed import wait_programmed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -293,7 +294,7 @@ class Bench:
 
     async def publish(self, *fragments: Fragment, within: float = 10.0) -> GroupStatus:
         self.server.publish("", {f.id: f for f in fragments})
-        return await self.server.wait_programmed("", within)
+        return await wait_programmed(self.server, "", within)
 
     async def restart_server(self) -> None:
         """Another server process, as Envoy sees it: nothing but the socket stays."""
@@ -395,7 +396,7 @@ async def test_a_change_of_cluster_costs_no_request() -> None:
 async def test_reconnect_without_resending() -> None:
     """After a restart of the server nothing unchanged is sent again; what vanished is removed."""
     async with running(lambda port: [plain("a", port), plain("b", port)]) as (bench, envoy):
-        first = await bench.server.wait_programmed("", 5)
+        first = await wait_programmed(bench.server, "", 5)
         assert first.fragments["a"].programmed
         stats = (
             "cluster_manager.cds.update_success",
@@ -478,7 +479,7 @@ async def test_bad_clusters_are_found() -> None:
 async def test_the_last_good_version_is_served() -> None:
     """A refused change leaves the version before it in place; a good change replaces both."""
     async with running(lambda port: [plain("a", port), plain("b", port)]) as (bench, _):
-        await bench.server.wait_programmed("", 5)  # Envoy serves before we have its ACK
+        await wait_programmed(bench.server, "", 5)  # Envoy serves before we have its ACK
         a, b = plain("a", bench.port), plain("b", bench.port)
         broken = fragment("a", cluster(bench.port, None), route=BAD_HEADER)
         status = await bench.publish(broken, b)
@@ -521,7 +522,7 @@ async def test_a_secret_deleted_while_the_server_was_away() -> None:
 async def test_rotation() -> None:
     """A new key is injected without a change of cluster or route, and fails no request."""
     async with running(lambda port: [plain("a", port, "key0")]) as (bench, envoy):
-        await bench.server.wait_programmed("", 5)
+        await wait_programmed(bench.server, "", 5)
         before = envoy.stat("cluster_manager.cds.update_success")
         for i in range(1, 10):
             await bench.publish(plain("a", bench.port, f"key{i}"))

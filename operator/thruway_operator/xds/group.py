@@ -47,8 +47,6 @@ class Group:
         self, name: str, assemble: Assemble, on_change: Callable[[str], None] | None
     ) -> None:
         self.publisher = Publisher()
-        self.changed = asyncio.Event()
-        """Set, and replaced by a new one, when the status may have changed."""
         self._name = name
         self._assemble = assemble
         self._on_change = on_change
@@ -131,8 +129,6 @@ class Group:
         return self._assemble(list(offer.fragments.values())) if known is None else known
 
     def _notify(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
         if self._on_change is not None and not self._notifying:
             self._notifying = True
             asyncio.get_running_loop().call_soon(self._call_on_change)

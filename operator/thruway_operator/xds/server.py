@@ -167,20 +167,6 @@ class XdsServer:
         """Return the rollout's state in a group."""
         return self._group(group).publisher.status()
 
-    async def wait_programmed(self, group: str, within: float) -> GroupStatus:
-        """Wait until all connected proxies (at least one) hold what the group is offered.
-
-        Return the status, which names rejected fragments.
-
-        Raises:
-            TimeoutError: this did not happen within `within` seconds.
-        """
-        found = self._group(group)
-        async with asyncio.timeout(within):
-            while not (status := found.publisher.status()).settled:
-                await found.changed.wait()
-        return status
-
     def _group(self, name: str) -> Group:
         if name not in self._groups:
             self._groups[name] = Group(name, self._assemble, self._on_change)

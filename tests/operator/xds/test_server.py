@@ -28,6 +28,7 @@ from thruway_operator.xds import (
     snapshot_of,
 )
 from thruway_testing.plane.fragments import fragment_of
+from thruway_testing.plane.programmed import wait_programmed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -140,13 +141,13 @@ async def test_groups(address: str) -> None:
         await two.start("b1")
         await one.take_until(b"x")
         await two.take_until(b"y")
-        status = await server.wait_programmed("a", 5)
+        status = await wait_programmed(server, "a", 5)
         assert (status.connected, status.fragments["x"].programmed) == (1, True)
-        other = await server.wait_programmed("b", 5)
+        other = await wait_programmed(server, "b", 5)
         changed.clear()
         server.publish("a", fragments("x", "z"))
         await one.take_until(b"x,z")
-        await server.wait_programmed("a", 5)
+        await wait_programmed(server, "a", 5)
         assert "a" in changed
         assert server.status("b") == other
         assert one.held.keys() == {"thruway", "x", "z"}
@@ -164,7 +165,7 @@ async def test_nothing_before_the_first_publish(address: str) -> None:
                 await asyncio.sleep(0.005)
         reading = asyncio.create_task(proxy.take())
         with pytest.raises(TimeoutError):
-            await server.wait_programmed("", 0.1)
+            await wait_programmed(server, "", 0.1)
         assert not reading.done()
         server.publish("", fragments("x"))
         await reading
@@ -180,7 +181,7 @@ async def test_a_proxy_that_leaves(address: str) -> None:
             await proxy.start("a1")
             await stray.ask(CLUSTER, node="z1")
             await proxy.take_until(b"x")
-            await server.wait_programmed("a", 5)
+            await wait_programmed(server, "a", 5)
         async with asyncio.timeout(10):
             while server.status("a").connected or "z" in server._groups:
                 await asyncio.sleep(0.005)

@@ -34,6 +34,7 @@ from thruway_operator.sources.files.manifests import read_manifests
 from thruway_operator.translate import translate
 from thruway_operator.xds import XdsServer
 from thruway_testing.plane.envoy import Envoy, wait_until
+from thruway_testing.plane.programmed import wait_programmed
 from thruway_testing.product.golden import resources_of
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class ProxyBench:
         assert not refused, refused
         fragments = render_fragments(translation.config, self._system_ca)
         self._loop.call_soon_threadsafe(self._xds.publish, _GROUP, fragments)
-        self._wait(self._xds.wait_programmed(_GROUP, 20))
+        self._wait(wait_programmed(self._xds, _GROUP, 20))
 
     def wait_ready(self) -> None:
         """Wait until Envoy serves."""
