@@ -24,7 +24,6 @@ import openai
 import pytest
 
 from thruway_operator.envoy.replies import CODE_HEADER, REPLIES
-from thruway_testing.h2_handshake import shake_hands
 from thruway_testing.plane.envoy import wait_until
 from thruway_testing.product.failures import (
     CLIENTS_KEY,
@@ -48,6 +47,7 @@ from thruway_testing.upstreams.rude_upstream import (
     say_and_wait,
     wait,
 )
+from thruway_testing.wire.h2_handshake import shake_hands
 from thruway_testing.wire.rawhttp import (
     Framing,
     Headers,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thruway_testing.h2_handshake import shake_hands
 from thruway_testing.product.manifests import route
 from thruway_testing.product.proxy_bench import ProxyBench
 from thruway_testing.upstreams.rude_upstream import Peer, RudeUpstream
+from thruway_testing.wire.h2_handshake import shake_hands
 from thruway_testing.wire.rawhttp import Request, values
 from thruway_testing.wire.rawhttp_client import RawClient
 

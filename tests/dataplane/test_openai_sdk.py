@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from openai import NotFoundError
 
+from thruway_operator.laptop.demo.shapes import embedding_of
 from thruway_testing.product.sdk import ADDRESSES, CLIENT_KEY, KINDS, base_url, open_client
 from thruway_testing.upstreams.openai_generation import (
     answer_to,
-    embedding_of,
     picture_of,
     speech_of,
 )

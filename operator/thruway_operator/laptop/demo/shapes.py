@@ -1,7 +1,8 @@
-"""OpenAI's formats, as far as the demonstration upstream uses them: pure functions to plain data.
+"""OpenAI's formats for models, chat, responses and embeddings: pure functions to plain data.
 
-Source: the API reference of OpenAI (platform.openai.com/docs/api-reference) and the models of its
-Python SDK, with which the tests parse the responses. Token counts are counts of words.
+The demonstration upstream and the tests' upstream use them. Source: the API reference of OpenAI
+(platform.openai.com/docs/api-reference) and the models of its Python SDK, with which the tests
+parse the responses. Token counts are counts of words.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "answer_text",
     "chat_chunks",
     "chat_completion",
+    "embedding_of",
     "embeddings",
     "error_body",
     "last_user_text",
@@ -235,12 +237,17 @@ def _events(reply: Reply) -> Iterator[Json]:
 # ------------------------------------------------------------------------------------ embeddings
 
 
+def embedding_of(text: str) -> list[float]:
+    """16 numbers from -1 to 1 that float32 holds exactly: a hash, without meaning."""
+    digest = hashlib.sha256(text.encode(errors="replace")).digest()[:_DIMENSIONS]
+    return [byte / 128 - 1.0 for byte in digest]
+
+
 def embeddings(model: str, texts: list[str], *, as_base64: bool) -> Json:
-    """POST /v1/embeddings: 16 numbers between -1 and 1 from a hash, without meaning."""
+    """POST /v1/embeddings."""
     data: list[Json] = []
     for index, text in enumerate(texts):
-        digest = hashlib.sha256(text.encode(errors="replace")).digest()[:_DIMENSIONS]
-        vector = [byte / 127.5 - 1.0 for byte in digest]
+        vector = embedding_of(text)
         # Little-endian float32, which SDKs request by default and decode.
         packed = base64.b64encode(struct.pack(f"<{_DIMENSIONS}f", *vector)).decode()
         embedding = packed if as_base64 else vector

@@ -9,12 +9,12 @@ import asyncio
 import base64
 import hashlib
 import json
-import re
-import struct
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from thruway_operator.laptop.demo import shapes
 from thruway_testing.upstreams.openai_store import (
     ApiError,
     Json,
@@ -25,15 +25,14 @@ from thruway_testing.upstreams.openai_store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 __all__ = [
     "MODELS",
     "Generation",
     "answer_to",
-    "embedding_of",
     "picture_of",
-    "pieces_of",
+    "reply_to",
     "speech_of",
     "sse",
     "text_of",
@@ -45,16 +44,6 @@ MODELS = ("gpt-5", "gpt-4o-mini", "text-embedding-3-small")
 def answer_to(text: str) -> str:
     """Return what the models of this upstream say to `text`."""
     return f"You said: {text}"
-
-
-def pieces_of(answer: str) -> list[str]:
-    """Return the words in which `answer` is streamed; joined they are `answer` again."""
-    return re.split(r"(?<= )", answer)
-
-
-def embedding_of(text: str) -> list[float]:
-    """Return the vector of `text`: four numbers that float32 holds exactly."""
-    return [byte / 256 for byte in hashlib.sha256(text.encode()).digest()[:4]]
 
 
 def speech_of(text: str) -> bytes:
@@ -76,7 +65,7 @@ def text_of(content: Any) -> str:
     return " ".join(text_of(part) for part in content)
 
 
-async def sse(request: web.Request, events: Iterator[str]) -> web.StreamResponse:
+async def sse(request: web.Request, events: Iterable[str]) -> web.StreamResponse:
     """Answer with server-sent events, each in a write of its own."""
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
@@ -108,72 +97,39 @@ class Generation:
         ]
 
 
-def _describe_model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "test"}
-
-
 async def _models(_request: web.Request) -> web.Response:
-    return web.json_response({"object": "list", "data": [_describe_model(name) for name in MODELS]})
+    models = [shapes.model_body(name) for name in MODELS]
+    return web.json_response({"object": "list", "data": models})
 
 
 async def _model(request: web.Request) -> web.Response:
     name = request.match_info["id"]
     if name not in MODELS:
         raise ApiError(404, f"The model '{name}' does not exist", code="model_not_found")
-    return web.json_response(_describe_model(name))
+    return web.json_response(shapes.model_body(name))
 
 
-def _usage(asked: str, answer: str) -> Json:
-    asked_for, answered = len(asked.split()), len(answer.split())
-    return {
-        "prompt_tokens": asked_for,
-        "completion_tokens": answered,
-        "total_tokens": asked_for + answered,
-    }
+def reply_to(body: Json, asked: str) -> shapes.Reply:
+    """Return the reply of the requested model to this text."""
+    words = len(shapes.words(asked))
+    return shapes.Reply(new_id(""), body["model"], answer_to(asked), words, now())
 
 
 async def _chat(request: web.Request) -> web.StreamResponse:
     body = await json_body(request)
-    asked = text_of(body["messages"][-1]["content"])
-    answer = answer_to(asked)
-    head = {"id": new_id("chatcmpl-"), "created": now(), "model": body["model"]}
-    if body.get("stream"):
-        usage = None
-        if (body.get("stream_options") or {}).get("include_usage"):
-            usage = _usage(asked, answer)
-        return await sse(request, _chat_chunks(head, answer, usage))
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": answer, "refusal": None},
-        "finish_reason": "stop",
-        "logprobs": None,
-    }
-    completion = {"object": "chat.completion", "choices": [choice], "usage": _usage(asked, answer)}
-    return web.json_response(head | completion)
-
-
-def _chat_chunks(head: Json, answer: str, usage: Json | None) -> Iterator[str]:
-    def chunk(delta: Json, finish: str | None = None) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return data({"choices": [choice]})
-
-    def data(fields: Json) -> str:
-        return f"data: {json.dumps(head | {'object': 'chat.completion.chunk'} | fields)}\n\n"
-
-    yield chunk({"role": "assistant", "content": ""})
-    for piece in pieces_of(answer):
-        yield chunk({"content": piece})
-    yield chunk({}, finish="stop")
-    if usage is not None:
-        yield data({"choices": [], "usage": usage})
-    yield "data: [DONE]\n\n"
+    reply = reply_to(body, text_of(body["messages"][-1]["content"]))
+    if not body.get("stream"):
+        return web.json_response(shapes.chat_completion(reply))
+    include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+    chunks = shapes.chat_chunks(reply, include_usage=include_usage)
+    frames = (f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    return await sse(request, chain(frames, ["data: [DONE]\n\n"]))
 
 
 async def _completions(request: web.Request) -> web.Response:
     body = await json_body(request)
-    asked = text_of(body["prompt"])
-    answer = answer_to(asked)
-    choice = {"index": 0, "text": answer, "finish_reason": "stop", "logprobs": None}
+    reply = reply_to(body, text_of(body["prompt"]))
+    choice = {"index": 0, "text": reply.text, "finish_reason": "stop", "logprobs": None}
     return web.json_response(
         {
             "id": new_id("cmpl-"),
@@ -181,7 +137,7 @@ async def _completions(request: web.Request) -> web.Response:
             "created": now(),
             "model": body["model"],
             "choices": [choice],
-            "usage": _usage(asked, answer),
+            "usage": shapes.chat_completion(reply)["usage"],
         }
     )
 
@@ -190,21 +146,7 @@ async def _embeddings(request: web.Request) -> web.Response:
     body = await json_body(request)
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     as_base64 = body.get("encoding_format") == "base64"
-    vectors = [_encode(embedding_of(text), as_base64=as_base64) for text in texts]
-    entries = [
-        {"object": "embedding", "index": index, "embedding": vector}
-        for index, vector in enumerate(vectors)
-    ]
-    usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-    return web.json_response(
-        {"object": "list", "data": entries, "model": body["model"], "usage": usage}
-    )
-
-
-def _encode(vector: list[float], *, as_base64: bool) -> list[float] | str:
-    if not as_base64:
-        return vector
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    return web.json_response(shapes.embeddings(body["model"], texts, as_base64=as_base64))
 
 
 async def _moderations(request: web.Request) -> web.Response:

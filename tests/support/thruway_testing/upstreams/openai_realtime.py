@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 
-from thruway_testing.upstreams.openai_generation import answer_to, pieces_of, text_of
+from thruway_operator.laptop.demo.shapes import words
+from thruway_testing.upstreams.openai_generation import answer_to, text_of
 from thruway_testing.upstreams.openai_store import new_id
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _response(text: str) -> list[Json]:
         "content": [{"type": "output_text", "text": text}],
     }
     deltas = [
-        {"type": "response.output_text.delta", "delta": piece, **place} for piece in pieces_of(text)
+        {"type": "response.output_text.delta", "delta": piece, **place} for piece in words(text)
     ]
     return [
         {"type": "response.created", "response": response | {"status": "in_progress"}},
