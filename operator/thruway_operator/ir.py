@@ -71,7 +71,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """A certificate with what leads to its CA (PEM, the certificate first), and its key (PEM)."""
+    """A certificate with its chain (PEM, the certificate first), and its key (PEM)."""
 
     chain: str = field(repr=False)
     key: SecretValue
@@ -112,7 +112,7 @@ class Endpoint:
     credential: Credential | None
     proxy: ForwardProxy | None = None
     more_headers: tuple[Credential, ...] = ()
-    """Headers from Secrets beside the credential."""
+    """Headers from Secrets in addition to the credential."""
 
     @property
     def injected(self) -> tuple[Credential, ...]:
@@ -231,7 +231,7 @@ class Config:
     """Client certificates by name."""
 
     def secret_values(self) -> list[SecretValue]:
-        """Return everything in it that nobody may see."""
+        """Return all secret values."""
         keys = [client.key for route in self.routes for client in route.clients or ()]
         pairs = [pair.key for pair in self.certificates.values()]
         return [*self.secrets.values(), *keys, *pairs]

@@ -193,7 +193,7 @@ def test_check_says_what_would_happen(
     [
         ({"clientAuth": {"type": "APIKey"}}, "error: spec.clientAuth: of type APIKey needs"),
         ({"exposure": "Cluster"}, "error: spec.clientAuth: exposure Cluster lets every pod"),
-        ({"timeouts": {"connect": "0s"}}, "error: spec.timeouts.connect: may not be 0s"),
+        ({"timeouts": {"connect": "0s"}}, "error: spec.timeouts.connect: must not be 0s"),
     ],
 )
 def test_check_says_a_mistake_once_though_the_cluster_sees_it_too(

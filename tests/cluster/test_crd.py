@@ -181,8 +181,8 @@ FOR_TRANSLATION_ALONE = (
     "is not a URL, or its port is not between 1 and 65535",
     "has no valid port",
     "has a path that is no base path",
-    "may hold no zone in its IPv6 address",
-    "can never be met",
+    "must not contain a zone in its IPv6 address",
+    "can never match",
 )
 
 
@@ -219,7 +219,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"path": "/a", "provider": "openai", "clientAuth": {"header": "X-Proxy-Key"}},
-        "spec.clientAuth", "header needs type APIKey",
+        "spec.clientAuth", "header requires type APIKey",
     ),
     (
         {"path": "/a", "provider": "openai", "clientAuth": {**KEYS, "header": "Cookie"}},
@@ -227,7 +227,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"path": "/a", "provider": "openai", "clientAuth": KEYS, "overrides": BARE},
-        "spec", "every override needs a credential of its own",
+        "spec", "every override requires a credential",
     ),
     (
         {
@@ -272,7 +272,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
             ("*", "must be an origin as browsers send it, scheme://host[:port]"),
             ("null", "must be an origin as browsers send it, scheme://host[:port]"),
             ("https://app.example/", "must be an origin as browsers send it, scheme://host[:port]"),
-            ("https://app.example:443", "names the scheme's own port, which browsers leave out"),
+            ("https://app.example:443", "names the scheme's default port, which browsers leave out"),
         )
     ),
 ]  # fmt: skip

@@ -329,7 +329,7 @@ FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
     "route named": (route_named, (), "route", "names PassthroughRoute gone, which is not in"),
     "conflict": (
         lambda town: other_route(town, "https://a.example", "/openai", "Accepted", "False"), (),
-        "route", "which keeps it: use another path, or other hostnames\n",
+        "route", "which keeps the path: use another path, or other hostnames\n",
     ),
     "no Secret": (
         no_secret, (), "route", ": create it\n",

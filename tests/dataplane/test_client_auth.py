@@ -294,7 +294,7 @@ def run_up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_beyond_loopback_without_a_key_is_refused() -> None:
     ended = run_up("--bind", "0.0.0.0", OPENAI_API_KEY=CANARY_KEY)
     assert ended.returncode == 1
-    assert "strangers can reach this proxy" in ended.stderr
+    assert "other machines can reach this proxy" in ended.stderr
     assert "--api-key" in ended.stderr
 
 
@@ -415,4 +415,4 @@ def test_a_route_back_to_ourselves_is_refused(tmp_path: Path, host: str) -> None
     write(file, route("loop", "/loop", f"http://{host}:{port}"))
     ended = run_up("-f", str(file), "--port", str(port))
     assert ended.returncode == 1
-    assert "spec.upstream.url leads back to this proxy itself" in ended.stderr
+    assert "spec.upstream.url leads back to this proxy" in ended.stderr

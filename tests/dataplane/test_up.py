@@ -282,7 +282,7 @@ BAD_STARTS = {
     "native with a password": (
         [],
         {"THRUWAY_NATIVE_URL": f"http://user:{CANARY_KEY}@host"},
-        "THRUWAY_NATIVE_URL may hold no user and password",
+        "THRUWAY_NATIVE_URL must not contain a user and password",
     ),
     "no address of ours": (["--bind", "203.0.113.7"], {}, "is not an address of this machine"),
     "no address": (["--bind", "example"], {}, "is not an IP address"),

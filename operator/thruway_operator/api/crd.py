@@ -1,9 +1,8 @@
-"""The CustomResourceDefinition of `PassthroughRoute`, made from the model.
+"""The CustomResourceDefinition of `PassthroughRoute`, generated from the model.
 
-pydantic's JSON schema is no structural schema: references, unions with null and
-`additionalProperties: false` are taken out. Patterns, and what patterns cannot say, are CEL rules
-with a sentence each, which the API server evaluates; their estimated cost is bounded because every
-list and text has a limit.
+pydantic's JSON schema is not a structural schema: references, unions with null and
+`additionalProperties: false` are removed. Patterns, and what patterns cannot express, become CEL
+rules with a message each. Their estimated cost is bounded, because all lists and texts have limits.
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 """
 
@@ -24,7 +23,7 @@ Schema = dict[str, Any]
 
 _DROPPED = ("title", "examples", "discriminator", "$defs", "additionalProperties")
 
-# Lists that are merged by the names of their items (server-side apply) and hold each once.
+# Lists that server-side apply merges by the names of their items, which are unique.
 _MAPS = {
     ("HeaderRules", "set"): ["name"],
     ("RequestHeaderRules", "set"): ["name"],
@@ -33,14 +32,14 @@ _MAPS = {
     ("QueryRules", "set"): ["name"],
     ("PassthroughRouteSpec", "overrides"): ["path", "match"],
 }
-# The names of an Override's upstream, required there and not elsewhere.
+# Fields that are required in an override's upstream, and not elsewhere.
 _REQUIRED = {"OverrideUpstream": ["url"]}
 
 _STATUS_CONDITIONS = ("Accepted", "ResolvedRefs", "Programmed")
 
 
 def crd() -> Schema:
-    """Return the whole object, as `kubectl apply` takes it."""
+    """Return the whole object, in the form that `kubectl apply` accepts."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -81,7 +80,10 @@ def _columns() -> list[Schema]:
         "Path": (".spec.path", "Path on Thruway."),
         "Upstream": (".status.upstream", "Where requests go."),
         "Accepted": (condition("Accepted"), "Whether the route is valid."),
-        "Resolved": (condition("ResolvedRefs"), "Whether all that the route refers to is there."),
+        "Resolved": (
+            condition("ResolvedRefs"),
+            "Whether all objects that the route refers to exist.",
+        ),
         "Programmed": (condition("Programmed"), "Whether every proxy serves it."),
     }
     columns: list[Schema] = [
@@ -100,7 +102,7 @@ def _columns() -> list[Schema]:
             "name": "Reason",
             "type": "string",
             "jsonPath": '.status.conditions[?(@.type=="Accepted")].reason',
-            "description": "Why the route is accepted or not.",
+            "description": "Why the route is accepted or rejected.",
             "priority": 1,
         },
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
@@ -110,7 +112,7 @@ def _columns() -> list[Schema]:
 def _root() -> Schema:
     return {
         "type": "object",
-        "description": "Lets clients call an API directly, below a path of Thruway's.",
+        "description": "Lets clients call an API directly, below a path on Thruway.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {
@@ -134,7 +136,7 @@ def _spec() -> Schema:
 
 
 def _put_patterns_into_words(schema: Schema, location: tuple[str, ...]) -> None:
-    # A `pattern` that does not match is shown to users as it is; a rule says what it means.
+    # The API server shows a `pattern` that does not match literally; a rule explains it.
     pattern = schema.pop("pattern", "")
     if pattern:
         rule = Rule(f'self.matches(r"{pattern}")', form(location))
@@ -146,7 +148,7 @@ def _put_patterns_into_words(schema: Schema, location: tuple[str, ...]) -> None:
 
 
 def _structural(schema: Schema, models: Schema, model: str) -> Schema:
-    """Return a schema without references and unions; `model` is the class it was made of."""
+    """Return a schema without references and unions; `model` is the class that it describes."""
     result = dict(schema)
     if "$ref" in result:
         model = result.pop("$ref").rsplit("/", 1)[1]
@@ -155,7 +157,7 @@ def _structural(schema: Schema, models: Schema, model: str) -> Schema:
         kinds = [kind for kind in result.pop("anyOf") if kind.get("type") != "null"]
         if len(kinds) != 1:
             raise ValueError(f"a union in {model} cannot be expressed")
-        # An absent field means none; null is nothing that a user has to know.
+        # An absent field means none, so users need not know null.
         return _structural({**kinds[0], **result}, models, model)
     if "const" in result:
         result["enum"] = [result.pop("const")]
@@ -210,13 +212,13 @@ def _status() -> Schema:
     count = {"type": "integer", "format": "int32", "minimum": 0}
     return {
         "type": "object",
-        "description": "What became of the route; written by the operator.",
+        "description": "The state of the route. The operator writes it.",
         "properties": {
             "observedGeneration": {
                 "type": "integer",
                 "format": "int64",
                 "minimum": 0,
-                "description": "The generation that the status is about.",
+                "description": "The generation that the status describes.",
             },
             "url": {
                 "type": "string",
@@ -267,13 +269,13 @@ def _conditions() -> Schema:
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0,
-                    "description": "The generation that the condition is about.",
+                    "description": "The generation that the condition describes.",
                 },
                 "lastTransitionTime": {
                     **text,
                     "format": "date-time",
                     "maxLength": 64,
-                    "description": "When status changed last.",
+                    "description": "When the status last changed.",
                 },
                 "reason": {
                     **text,
@@ -285,7 +287,7 @@ def _conditions() -> Schema:
                 "message": {
                     **text,
                     "maxLength": 32768,
-                    "description": "Why, and what to do, in a sentence.",
+                    "description": "The reason and the remedy, in a sentence.",
                 },
             },
         },

@@ -40,7 +40,7 @@ class SecretHeader(Model):
     prefix: Prefix | None = Field(
         default=None,
         description=(
-            "Text in front of the secret. Unset: `Bearer ` in Authorization and nothing in other "
+            "Text before the secret. Unset: `Bearer ` in Authorization and nothing in other "
             "headers."
         ),
     )
@@ -91,16 +91,16 @@ class RequestHeaderRules(HeaderRules):
         default=[],
         max_length=64,
         description=(
-            "If not empty, the only client headers that pass on; those that frame or describe the "
-            "body (Content-Type and the like) always do."
+            "If not empty, only these client headers are forwarded, and those that frame or "
+            "describe the body (such as Content-Type)."
         ),
     )
     set_from_secret: list[SecretHeader] = Field(
         default=[],
         max_length=8,
         description=(
-            "Headers from Secrets, such as a gateway's token beside the credential. Only for the "
-            "route's own upstream: overrides do not inherit them."
+            "Headers from Secrets, such as a gateway's token in addition to the credential. Only "
+            "for the route's own upstream: overrides do not inherit them."
         ),
     )
 
@@ -120,10 +120,10 @@ class ResponseHeaderRules(HeaderRules):
 
 
 class QueryRules(Model):
-    """Changes to the query of requests; parameters that are not named keep their bytes."""
+    """Changes to the query of requests; other parameters pass unchanged, byte for byte."""
 
     default: list[QueryNameValue] = Field(
-        default=[], max_length=32, description="Provided where the client sends none."
+        default=[], max_length=32, description="Added if the client sends none."
     )
     set: list[QueryNameValue] = Field(
         default=[], max_length=32, description="Replaces whatever the client sends."

@@ -22,9 +22,9 @@ _WORD = re.compile(r"[A-Za-z_]{1,40}|[0-9]{1,4}")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong at one place. `field` is written as users know it: `spec.overrides[0].path`.
+    """One mistake in one place. `field` is in the user's notation: `spec.overrides[0].path`.
 
-    The offending value is not part of it: it may be a key pasted into the wrong place.
+    It does not contain the value, which may be a key in the wrong place.
     """
 
     location: Location
@@ -32,7 +32,7 @@ class Problem:
 
     @property
     def field(self) -> str:
-        """The place in the user's words."""
+        """The place in the user's notation."""
         return field_name(self.location)
 
     def __str__(self) -> str:
@@ -46,49 +46,49 @@ def field_name(location: Sequence[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
             continue
-        # A field that is not known may be a key that was pasted there: only words are repeated.
-        word = part if _WORD.fullmatch(part) else "(a name that is no word)"
+        # An unknown field may be a key that was pasted there, so only words are repeated.
+        word = part if _WORD.fullmatch(part) else "(an unreadable name)"
         text += f".{word}" if text else word
     return text
 
 
 def shown_name(name: str) -> str:
-    """Return a name as it may be shown: not if it is, or holds, what looks like an API key."""
+    """Return a name as it may be shown: hidden if it contains something like an API key."""
     if looks_like_a_key(name) or len(name) > 253 or not name.isprintable():
-        return "(a name that is not shown)"
+        return "(a hidden name)"
     return name
 
 
 ORIGIN_FORM = (
     "must be an origin as browsers send it, scheme://host[:port] such as https://app.example or "
-    "app://obsidian.md: in lower case, with no path and no slash at the end, and never * or null"
+    "app://obsidian.md: in lower case, without a path or trailing slash, and never * or null"
 )
 _HEADER = "is not a header name: use letters, digits and hyphens"
-_NAME_OF_HEADER = "is not a valid name of a header: use letters, digits and hyphens"
-_PARAMETER = "is not a valid name of a parameter: it may hold no control characters"
+_NAME_OF_HEADER = "is not a valid header name: use letters, digits and hyphens"
+_PARAMETER = "is not a valid parameter name: it must not contain control characters"
 
-# What a field's pattern means, in words; the field's own name picks it.
+# The meaning of each field's pattern, in words, by the field's name.
 _FORMS = {
     "path": (
         "must be one or more whole segments such as /openai_passthrough, of letters, digits and "
-        "`_ - ~ .`, with no slash at the end and no segment that starts with a dot"
+        "`_ - ~ .`, without a trailing slash, and no segment starts with a dot"
     ),
     "hostnames": "must be a lower-case host name without port, such as api.example.com",
     "allowedOrigins": ORIGIN_FORM,
     "serverName": "must be a lower-case host name without port, such as api.openai.com",
     "versionPrefix": 'must be a version such as /v1 or /v1beta, or "" for none',
     "name": "is not a valid name: use lower-case letters, digits, `-` and `.`",
-    "key": "may only hold letters, digits and `- _ .`",
-    "value": "may not hold control characters, nor begin or end with a blank",
+    "key": "may only contain letters, digits and `- _ .`",
+    "value": "must not contain control characters, nor begin or end with a space",
     "header": _HEADER,
     "forwardOnly": _HEADER,
-    "prefix": "may only hold printable ASCII characters",
+    "prefix": "may only contain printable ASCII characters",
 }
 _DURATION = "must be a duration such as 5s, 1m30s or 250ms; 0s means no limit"
 _DURATIONS = dict.fromkeys(("connect", "request", "idle"), _DURATION)
 _FORMS |= _DURATIONS
 
-# What a place holds, where that is no single text.
+# What belongs in a place that does not hold a single text.
 _SHAPES = {
     "credential": "secretKeyRef: {name, key}",
     "secretKeyRef": "{name: openai, key: OPENAI_API_KEY}",
@@ -117,9 +117,9 @@ def problems(error: ValidationError, prefix: Location = ()) -> list[Problem]:
 
 
 def form(location: Location) -> str:
-    """Return what the text at a place has to look like, where it has a pattern, in words.
+    """Return in words what the text at a place must look like, if it has a pattern.
 
-    Names of headers and parameters are not like others.
+    Names of headers and parameters have rules of their own.
     """
     name = _name(location)
     if name in ("name", "remove") and "headers" in location:
@@ -167,9 +167,9 @@ def _sentence(kind: str, location: Location, context: Mapping[str, Any], message
         case "string_too_long":
             return f"may be at most {context['max_length']} characters long"
         case "too_long":
-            return f"may hold at most {context['max_length']} entries"
+            return f"may have at most {context['max_length']} entries"
         case "too_short":
-            return f"must hold at least {context['min_length']} entry"
+            return f"must have at least {context['min_length']} entry"
         case "greater_than_equal":
             return f"must be {context['ge']} or more"
         case "less_than_equal":

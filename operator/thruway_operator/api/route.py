@@ -95,7 +95,7 @@ class Credential(Model):
     prefix: Prefix | None = Field(
         default=None,
         description=(
-            "Text in front of the secret. Unset: the provider's; otherwise `Bearer ` in "
+            "Text before the secret. Unset: the provider's; otherwise `Bearer ` in "
             "Authorization and nothing in other headers."
         ),
     )
@@ -112,9 +112,9 @@ class ClientAuth(Model):
     header: Annotated[HeaderName, AfterValidator(check_header_of_key)] | None = Field(
         default=None,
         description=(
-            "The only header that carries Thruway's key; it is removed. Where the route has no "
-            "credential, the client's own then passes on. Unset: wherever clients of AI APIs send "
-            "a key."
+            "The only header that carries Thruway's key; it is removed. If the route has no "
+            "credential, the client's own is forwarded. Unset: any header in which clients of AI "
+            "APIs send a key."
         ),
     )
 
@@ -123,7 +123,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class RequestRules(Model):
-    """What is allowed of and done to requests."""
+    """Which requests are allowed, and how they are changed."""
 
     methods: list[Method] = Field(
         default=[], max_length=7, description="Allowed methods; others get 405. Empty: all."
@@ -135,7 +135,7 @@ class RequestRules(Model):
 
 
 class ResponseRules(Model):
-    """What is done to responses."""
+    """How responses are changed."""
 
     headers: ResponseHeaderRules = Field(
         default_factory=ResponseHeaderRules, description="Changes to response headers."
@@ -143,17 +143,17 @@ class ResponseRules(Model):
 
 
 class OverrideUpstream(Upstream):
-    """The upstream of an override; `url` is required, `versionPrefix` is the route's if unset."""
+    """The upstream of an override. `url` is required; `versionPrefix` defaults to the route's."""
 
     @model_validator(mode="after")
     def _has_url(self) -> OverrideUpstream:
         if self.url is None:
-            raise ValueError("an override needs `url`: the upstream that its endpoints go to")
+            raise ValueError("an override requires `url`: the upstream of its endpoints")
         return self
 
 
 class Override(Model):
-    """Endpoints that go to another upstream than the rest of the route."""
+    """Endpoints with an upstream of their own."""
 
     path: UpstreamPath = Field(
         description="Upstream path with its version, such as /v1/responses, by whole segments."
@@ -164,7 +164,7 @@ class Override(Model):
     upstream: OverrideUpstream = Field(description="Where these endpoints go.")
     credential: Credential | None = Field(
         default=None,
-        description="What is injected there. Unset: the client's own credential passes on.",
+        description="What is injected there. Unset: the client's own credential is forwarded.",
     )
 
 
@@ -172,7 +172,7 @@ class Timeouts(Model):
     """How long things may take; `0s` means no limit."""
 
     connect: Duration = Field(default="5s", description="For a connection to the upstream.")
-    request: Duration = Field(default="0s", description="For a whole request and its answer.")
+    request: Duration = Field(default="0s", description="For a whole request and its response.")
     idle: Duration = Field(default="3600s", description="Without a byte in either direction.")
 
 
@@ -182,17 +182,17 @@ RetryOn = Literal["ConnectFailure", "RefusedStream", "ResetBeforeRequest"]
 class Retries(Model):
     """Retries that never send a body twice."""
 
-    attempts: int = Field(default=1, ge=0, le=10, description="Tries after the first; 0: none.")
+    attempts: int = Field(default=1, ge=0, le=10, description="Attempts after the first; 0: none.")
     retry_on: list[RetryOn] = Field(
         default=["ConnectFailure", "RefusedStream", "ResetBeforeRequest"],
         min_length=1,
         max_length=3,
-        description="What is tried again.",
+        description="What is retried.",
     )
 
 
 class PassthroughRouteSpec(Model):
-    """What a user asks for."""
+    """What a user wants."""
 
     path: RoutePath = Field(
         description="Path on Thruway, such as /openai_passthrough, by whole segments."
@@ -200,7 +200,7 @@ class PassthroughRouteSpec(Model):
     hostnames: list[Hostname] = Field(
         default=[],
         max_length=16,
-        description="Host names that the route answers to, without port. Empty: all.",
+        description="Host names that the route serves, without port. Empty: all.",
     )
     provider: Provider | None = Field(
         default=None,
@@ -209,7 +209,7 @@ class PassthroughRouteSpec(Model):
     upstream: Upstream = Field(default_factory=Upstream, description="Where requests go.")
     credential: Credential | None = Field(
         default=None,
-        description="What is injected. Unset: the client's own credential passes on.",
+        description="What is injected. Unset: the client's own credential is forwarded.",
     )
     client_auth: ClientAuth = Field(
         default_factory=ClientAuth, description="How clients prove who they are."
@@ -219,17 +219,17 @@ class PassthroughRouteSpec(Model):
         default_factory=ResponseRules, description="Rules for responses."
     )
     overrides: list[Override] = Field(
-        default=[], max_length=64, description="Endpoints that go to another upstream."
+        default=[], max_length=64, description="Endpoints that have another upstream."
     )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits in time.")
-    retries: Retries = Field(default_factory=Retries, description="What is tried again.")
+    retries: Retries = Field(default_factory=Retries, description="What is retried.")
     allowed_origins: list[Origin] = Field(
         default=[],
         max_length=16,
         description=(
             "Web pages and desktop apps that may call this route from a browser, by their origins: "
-            "https://app.example or app://obsidian.md. Others cannot read its responses, and on a "
-            "laptop get 403."
+            "https://app.example or app://obsidian.md. Others cannot read its responses; on a "
+            "laptop they get 403."
         ),
     )
     exposure: Exposure = Field(default="Namespace", description="Who may reach the route.")

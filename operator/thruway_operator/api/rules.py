@@ -1,7 +1,7 @@
-"""CEL rules of the CRD: what the model's validators, and translation, refuse beyond patterns.
+"""CEL rules of the CRD: what the model and the translation reject beyond patterns.
 
-By the class of the model (`Upstream`), its field (`Timeouts.connect`) or the items of a field
-(`HeaderRules.remove[]`). The messages are those of the model, as far as they need no value.
+Each applies to a class of the model (`Upstream`), a field (`Timeouts.connect`) or the items of a
+field (`HeaderRules.remove[]`). Messages are those of the model, unless those contain a value.
 https://kubernetes.io/docs/reference/using-api/cel/
 """
 
@@ -23,13 +23,13 @@ __all__ = ["RULES", "Rule"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A CEL expression that must be true, and what is said if it is not."""
+    """A CEL expression that must be true, and the message if it is not."""
 
     expression: str
     message: str
 
     def schema(self) -> dict[str, str]:
-        """Return it as the schema has it."""
+        """Return it in the schema's form."""
         return {"rule": self.expression, "message": self.message}
 
 
@@ -45,11 +45,11 @@ def _framing(what: str) -> tuple[Rule, ...]:
     return (
         Rule(
             _not_in(what, HOP_BY_HOP),
-            "belongs to one connection, not to the message: leave it out",
+            "belongs to one connection, not to the message: remove it",
         ),
         Rule(
             _not_in(what, ("host", "content-length")),
-            "is set from the upstream's URL or the body: leave it out",
+            "is set from the upstream's URL or the body: remove it",
         ),
     )
 
@@ -74,7 +74,7 @@ _OF_KEY = (
     *_OF_SECRET,
     Rule(
         "self.matches('^[A-Za-z0-9_-]+$')",
-        "may only hold letters, digits, - and _: use a name such as X-Proxy-Key",
+        "may only contain letters, digits, - and _: use a name such as X-Proxy-Key",
     ),
     Rule(
         _not_in("self", TAKEN)
@@ -84,23 +84,23 @@ _OF_KEY = (
 )
 
 _NAMES_A_KEY = Rule(
-    f"!self.matches('^({KEY_PATTERN})')",  # at the start, as the model has it
-    "looks like an API key itself: put the key into a Secret, and name its entry here",
+    f"!self.matches('^({KEY_PATTERN})')",  # at the start, like in the model
+    "looks like an API key itself: put it into a Secret, and name the Secret's key here",
 )
 
 _URL = (
     Rule("self.matches('^(?i)https?://')", "must begin with http:// or https://"),
-    Rule("self.matches('^[!-~]+$')", "may only hold printable ASCII characters without blanks"),
+    Rule("self.matches('^[!-~]+$')", "may only contain printable ASCII characters, without spaces"),
     Rule(
         "!self.matches('^[^/]*//[^/?#]*@')",
-        "may hold no user and password: use `credential`",
+        "must not contain a user and password: use `credential`",
     ),
-    Rule("!self.contains('?')", "may hold no query: use `request.query`"),
-    Rule("!self.contains('#')", "may hold no fragment: remove what follows the #"),
+    Rule("!self.contains('?')", "must not contain a query: use `request.query`"),
+    Rule("!self.contains('#')", "must not contain a fragment: remove what follows the #"),
     Rule("self.matches('^[^/]*//[^/]')", "has no valid host name"),
     Rule(
         r"!self.matches('(?i)/(\\.|%2e){1,2}(/|$)')",
-        "may hold no dot segments in its path: write the path out",
+        "must not contain dot segments: write the path without them",
     ),
 )
 
@@ -109,7 +109,7 @@ def _unique(field: str) -> Rule:
     return Rule(
         f"!has(self.{field}) || self.{field}.all(a, "
         f"self.{field}.exists_one(b, b.name.lowerAscii() == a.name.lowerAscii()))",
-        f"{field} holds a name twice, in whatever case: keep one",
+        f"{field} contains a name twice (case does not matter): keep one",
     )
 
 
@@ -118,13 +118,13 @@ _HEADER_RULES = (
     Rule(
         "!has(self.remove) || self.remove.all(a, "
         "self.remove.exists_one(b, b.lowerAscii() == a.lowerAscii()))",
-        "remove holds a name twice, in whatever case: keep one",
+        "remove contains a name twice (case does not matter): keep one",
     ),
 )
 
 _TLS = Rule(
     "!has(self.tls) || !has(self.url) || self.url.matches('^(?i)https://')",
-    "tls has no meaning for an http:// upstream: remove it, or use https://",
+    "tls has no effect on an http:// upstream: remove it, or use https://",
 )
 
 _API_KEY = "has(self.clientAuth) && self.clientAuth.type == 'APIKey'"
@@ -165,7 +165,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "UpstreamProxy": (
         Rule(
             "self.url != '' || !has(self.secretKeyRef)",
-            'secretKeyRef has no meaning with url "": remove it, or name the proxy',
+            'secretKeyRef has no effect with url "": remove it, or give the URL of the proxy',
         ),
     ),
     "UpstreamProxy.url": (
@@ -175,7 +175,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             "!self.contains('@') && !self.contains('?') && !self.contains('#')",
-            "may hold no user, password, query and fragment: put the login into secretKeyRef",
+            "must not contain a user, password, query or fragment: put the login into secretKeyRef",
         ),
     ),
     "Credential.header": _OF_SECRET,
@@ -185,7 +185,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *_touched("self"),
         Rule(
             _not_in("self", CREDENTIAL_HEADERS),
-            "carries a credential, which rules may not hold: use `credential`, so that the key "
+            "carries a credential, which rules must not contain: use `credential`, so that the key "
             "stays in a Secret",
         ),
     ),
@@ -194,7 +194,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         *_framing("self"),
         Rule(
             "!self.lowerAscii().startsWith('x-thruway-')",
-            "names that begin with x-thruway- are reserved: leave it out",
+            "names that begin with x-thruway- are reserved: remove it",
         ),
     ),
     "RequestHeaderRules": (
@@ -204,26 +204,29 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "RequestHeaderRules.remove[]": _touched("self"),
     "Timeouts.connect": (
-        Rule("self.matches('[1-9]')", "may not be 0s: a connection needs some limit, as 5s"),
+        Rule(
+            "self.matches('[1-9]')",
+            "must not be 0s, because a connection needs a limit: use one such as 5s",
+        ),
     ),
     "ClientAuth": (
         Rule(
             "self.type != 'APIKey' || has(self.secretRef)",
-            "type APIKey needs secretRef: name the keys' Secret",
+            "type APIKey requires secretRef: name the Secret with the keys",
         ),
         Rule(
             "self.type == 'APIKey' || !has(self.secretRef)",
-            "secretRef needs type APIKey: set it, or remove secretRef",
+            "secretRef requires type APIKey: set it, or remove secretRef",
         ),
         Rule(
             "self.type == 'APIKey' || !has(self.header)",
-            "header needs type APIKey: set it, or remove header",
+            "header requires type APIKey: set it, or remove header",
         ),
     ),
     "PassthroughRouteSpec.allowedOrigins[]": (
         Rule(
             "!self.matches('^http://.*:80$|^https://.*:443$')",
-            "names the scheme's own port, which browsers leave out: leave it out too",
+            "names the scheme's default port, which browsers omit: omit it too",
         ),
     ),
     "PassthroughRouteSpec": (
@@ -233,13 +236,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
         ),
         Rule(
             f"self.exposure != 'Cluster' || ({_API_KEY})",
-            "exposure Cluster needs clientAuth of type APIKey: everybody in the cluster reaches it",
+            "exposure Cluster requires clientAuth of type APIKey: every pod can reach the route",
         ),
         Rule(
             f"!({_API_KEY}) || has(self.clientAuth.header) || !has(self.overrides) || "
             "self.overrides.all(o, has(o.credential))",
-            "with clientAuth every override needs a credential of its own, because the client's "
-            "key is Thruway's and passes nowhere: set one, or clientAuth.header",
+            "with clientAuth every override requires a credential, because the client's key is "
+            "Thruway's and is not forwarded: set one, or clientAuth.header",
         ),
         *(
             _untouched("credential", verb, "the credential")

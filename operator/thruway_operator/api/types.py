@@ -31,7 +31,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 
 
 class Model(BaseModel):
-    """Base of all: camelCase in YAML, nothing unknown, nothing converted, nothing changed."""
+    """Base of all models: camelCase in YAML, no unknown fields, no conversions, immutable."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -53,7 +53,7 @@ UpstreamPath = Annotated[str, _text(rf"^(/{_SEGMENT})+$", 256)]
 """A path at the upstream, version included: `/v1/responses`."""
 
 Hostname = Annotated[str, _text(rf"^(\*\.)?{_LABEL}(\.{_LABEL})*$", 253)]
-"""A host name in lower case, without port; `*.` in front stands for one or more labels."""
+"""A host name in lower case, without port; a leading `*.` stands for one or more labels."""
 
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
@@ -64,7 +64,7 @@ Origin = Annotated[
     ),
     AfterValidator(check_origin),
 ]
-"""An origin as browsers send it (RFC 6454, 6.2), with whatever scheme; never `null`."""
+"""An origin as browsers send it (RFC 6454, 6.2), with any scheme; never `null`."""
 
 ServerName = Annotated[str, _text(rf"^{_LABEL}(\.{_LABEL})*$", 253)]
 """One host name in lower case, without port and wildcard."""
@@ -81,7 +81,7 @@ HeaderName = Annotated[str, _text(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", 128)]
 HeaderValue = Annotated[
     str, _text(r"^[^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?$", 1024)
 ]
-"""A field value (RFC 9110, 5.5): no control characters, no blank at either end. Sent as UTF-8."""
+"""A field value (RFC 9110, 5.5): no control characters, no space at either end. Sent as UTF-8."""
 
 QueryName = Annotated[str, _text(r"^[^\x00-\x1f\x7f]+$", 128)]
 """The decoded name of a query parameter."""

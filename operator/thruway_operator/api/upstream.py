@@ -50,7 +50,7 @@ class SecretRef(Model):
 
 
 class UpstreamTls(Model):
-    """How both sides prove who they are by TLS. Only for `https://` upstreams."""
+    """How both sides authenticate by TLS. Only for `https://` upstreams."""
 
     server_name: ServerName | None = Field(
         default=None,
@@ -66,13 +66,13 @@ class UpstreamTls(Model):
         default=None,
         description=(
             "The Secret of type kubernetes.io/tls (tls.crt, tls.key) with the certificate that "
-            "Thruway shows to an upstream that asks for one."
+            "Thruway presents to an upstream that requests one."
         ),
     )
 
 
 class UpstreamProxy(Model):
-    """The forward proxy that leads to an upstream."""
+    """The forward proxy through which an upstream is reached."""
 
     url: Annotated[str, StringConstraints(max_length=1024)] = Field(
         description=(
@@ -93,13 +93,13 @@ class Upstream(Model):
         default=None,
         description=(
             "http:// or https:// URL without user info, query and fragment. A base path is kept: "
-            "what follows the route's path is joined to it. Unset: the provider's."
+            "what follows the route's path is appended to it. Unset: the provider's."
         ),
     )
     version_prefix: VersionPrefix | None = Field(
         default=None,
         description=(
-            "Inserted where the client's path does not begin with a version, such as /v1. "
+            "Inserted if the client's path does not begin with a version, such as /v1. "
             'Unset: the provider\'s, or none. "": none.'
         ),
     )
@@ -111,7 +111,7 @@ class Upstream(Model):
     proxy: UpstreamProxy | None = Field(
         default=None,
         description=(
-            "Forward proxy to reach the upstream through. Unset: on a laptop as HTTPS_PROXY, "
-            "HTTP_PROXY and NO_PROXY say, otherwise none."
+            "Forward proxy for the upstream. Unset: on a laptop, as in HTTPS_PROXY, HTTP_PROXY and "
+            "NO_PROXY; otherwise none."
         ),
     )

@@ -3,7 +3,7 @@
 __all__ = ["HostPort", "ObjectKey"]
 
 ObjectKey = tuple[str, str]
-"""Namespace ("" for what has none) and name."""
+"""Namespace ("" for objects without one) and name."""
 
 HostPort = tuple[str, int]
 """Host and port."""

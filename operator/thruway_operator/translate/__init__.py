@@ -1,7 +1,7 @@
-"""Resources in; the IR and a verdict for each route out.
+"""Turns resources into the IR, and a verdict on each route.
 
-No I/O and no clock. The same input gives the same output, whatever its order. One invalid route
-gets a condition and is left out; it never affects the others.
+No I/O and no clock. The same input gives the same output, whatever its order. An invalid
+route gets a condition and is left out; it never affects the others.
 Contracts: "layers of the operator", "pure packages do no I/O".
 """
 

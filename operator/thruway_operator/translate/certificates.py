@@ -31,7 +31,7 @@ __all__ = ["find_certificate"]
 _CERTIFICATE: Final = "tls.crt"
 _KEY: Final = "tls.key"
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----")
-_SMALLEST_RSA: Final = 2048  # bits; Envoy refuses less
+_SMALLEST_RSA: Final = 2048  # bits; Envoy rejects less
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 
 
@@ -39,7 +39,7 @@ def find_certificate(resources: Resources, namespace: str, name: str) -> ClientC
     """Return the certificate and the key of a Secret of type kubernetes.io/tls.
 
     Raises:
-        LookupFailed: no such Secret or entry, or a pair that Envoy would refuse.
+        LookupFailed: no such Secret or entry, or a pair that Envoy would reject.
     """
     data = resources.secrets.get((namespace, name))
     if data is None:
@@ -70,22 +70,22 @@ def _pair(certificate: SecretValue, key: SecretValue) -> ClientCertificate | str
         public = first.public_key()
     except (ValueError, UnsupportedAlgorithm):
         return (
-            f"{_CERTIFICATE} of Secret {{name}} holds no PEM certificate, or one that cannot be "
-            "read: store the certificate, followed by the intermediate ones"
+            f"{_CERTIFICATE} of Secret {{name}} contains no valid PEM certificate: store the "
+            "certificate, followed by the intermediate certificates"
         )
     keys = [block for block in _blocks(key.reveal(), "") if "PRIVATE KEY-----" in block]
     if len(keys) == 1 and "ENCRYPTED" in keys[0]:
         return (
             f"{_KEY} of Secret {{name}} is encrypted: store the key without a passphrase, because "
-            "nobody is there to type it"
+            "nobody can enter it"
         )
     try:
         (block,) = keys
         private = load_pem_private_key(block.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return (
-            f"{_KEY} of Secret {{name}} does not hold one private key in PEM that can be read: "
-            "store the certificate's"
+            f"{_KEY} of Secret {{name}} does not contain exactly one valid private key in PEM: "
+            "store the certificate's key"
         )
     if not _belongs(private, public):
         return (
@@ -94,7 +94,7 @@ def _pair(certificate: SecretValue, key: SecretValue) -> ClientCertificate | str
         )
     if not _is_usable(private):
         return (
-            "the key in Secret {name} is of a kind that Envoy does not take: use RSA with at least "
+            "Envoy does not support the kind of key in Secret {name}: use RSA with at least "
             f"{_SMALLEST_RSA} bits, ECDSA with P-256, P-384 or P-521, or Ed25519"
         )
     return ClientCertificate("".join(chain), SecretValue(block))

@@ -1,4 +1,4 @@
-"""Which of two routes that claim the same path wins: dedicated means dedicated."""
+"""Decides which of two routes with the same path wins."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def losers(
 ) -> dict[str, PassthroughRoute]:
     """Return, for each route that lost, by its id, the route that won.
 
-    The older wins (`created`, then namespace and name). Only routes of one group of proxies
-    collide, and one that loses in any of its groups has lost in all. A route that lost claims
-    nothing, so that what it collides with in turn is served. Independent of the order of the input.
+    The older one wins (`created`, then namespace and name). Only routes of one group of proxies
+    collide; a route that loses in one of its groups loses in all. A route that lost claims no
+    path, so routes that collide only with it are served. The order of the input does not matter.
     """
     ordered = sorted(routes, key=lambda route: (route.created, route.namespace, route.name))
     served: dict[tuple[str, ...], list[PassthroughRoute]] = {}
@@ -56,7 +56,7 @@ def _hosts_overlap(one: PassthroughRoute, other: PassthroughRoute) -> bool:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether some host name fits both, of which each may begin with `*.`."""
+    """Tell whether a host name matches both patterns, which may begin with `*.`."""
     if one == other:
         return True
     if one.startswith("*.") and other.startswith("*."):

@@ -31,38 +31,38 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE
 
 @dataclass  # not frozen: a raised exception gets a traceback
 class LookupFailed(Exception):  # noqa: N818 - becomes a condition
-    """Something that a route refers to is not there, or not usable."""
+    """Something that a route refers to does not exist, or cannot be used."""
 
     reason: str
     message: str
 
 
 def find_secret(resources: Resources, namespace: str, ref: KeyRef | Reference) -> SecretValue:
-    """Return a credential, without white space at its ends.
+    """Return a credential, without leading and trailing white space.
 
     Raises:
-        LookupFailed: no such Secret or key, or a value that no header can carry.
+        LookupFailed: no such Secret or key, or a value that is not allowed in a header.
     """
     value = find_key(resources, namespace, ref)
     if not is_credential(value):
         raise LookupFailed(
             "SecretInvalid",
-            f"key {ref.key} of Secret {ref.name} holds no credential but looks like a placeholder, "
-            "because it is not ASCII: store the real one",
+            f"key {ref.key} of Secret {ref.name} contains a placeholder instead of a credential, "
+            "because it is not ASCII: store the real credential",
         )
     return value
 
 
 def is_credential(value: SecretValue) -> bool:
-    """Tell whether an API can have given it out: all keys are ASCII, and `sk-…` is an example."""
+    """Tell whether it can be a key of an API: keys are ASCII, and `sk-…` is a placeholder."""
     return value.reveal().isascii()
 
 
 def find_key(resources: Resources, namespace: str, ref: KeyRef | Reference) -> SecretValue:
-    """Return a key of a Secret, without white space at its ends.
+    """Return a key of a Secret, without leading and trailing white space.
 
     Raises:
-        LookupFailed: no such Secret or key, or a value that no header can carry.
+        LookupFailed: no such Secret or key, or a value that is not allowed in a header.
     """
     data = resources.secrets.get((namespace, ref.name))
     found = (data or {}).get(ref.key)
@@ -78,8 +78,8 @@ def find_key(resources: Resources, namespace: str, ref: KeyRef | Reference) -> S
     if not value.isprintable():
         raise LookupFailed(
             "SecretInvalid",
-            f"key {ref.key} of Secret {ref.name} holds characters that no header can carry, "
-            "such as a line break: store the bare credential",
+            f"key {ref.key} of Secret {ref.name} contains characters that are not allowed in a "
+            "header, such as a line break: store the bare credential",
         )
     return SecretValue(value)
 
@@ -88,7 +88,7 @@ def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Clien
     """Return the clients of a Secret whose entries are client-id: key, sorted by id.
 
     Raises:
-        LookupFailed: no such Secret, no entry, or a key that no client could send, or two alike.
+        LookupFailed: no such Secret, no entry, a key that no client can send, or a duplicate key.
     """
     data = resources.secrets.get((namespace, name))
     if data is None:
@@ -103,14 +103,14 @@ def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Clien
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise LookupFailed(
                 "SecretInvalid",
-                f"entry {entry} of Secret {name} holds no key that a client could send: use "
-                "printable ASCII characters without blanks",
+                f"entry {entry} of Secret {name} contains no key that a client can send: use "
+                "printable ASCII characters without spaces",
             )
         if key in clients:
             raise LookupFailed(
                 "SecretInvalid",
-                f"entries {clients[key].id} and {entry} of Secret {name} hold the same key: give "
-                "each client its own",
+                f"entries {clients[key].id} and {entry} of Secret {name} contain the same key: "
+                "give each client its own",
             )
         clients[key] = Client(entry, SecretValue(key))
     if not clients:
@@ -121,10 +121,10 @@ def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Clien
 
 
 def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef | Reference) -> str:
-    """Return the certificates that a route refers to, as PEM without anything around them.
+    """Return the certificates that a route refers to, as PEM, without other content.
 
     Raises:
-        LookupFailed: no such object or key, or a value that holds no readable certificate.
+        LookupFailed: no such object or key, or a value without a valid certificate.
     """
     text: str | None
     if ref.kind == "Secret":
@@ -135,23 +135,23 @@ def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef |
     if text is None:
         raise LookupFailed(
             "CaCertificateNotFound",
-            f"{ref.kind} {ref.name} with key {ref.key} is not there: create it in namespace "
+            f"{ref.kind} {ref.name} with key {ref.key} does not exist: create it in namespace "
             f"{namespace}",
         )
     certificates = _certificates(text)
     if certificates is None:
         raise LookupFailed(
             "CaCertificateInvalid",
-            f"key {ref.key} of {ref.kind} {ref.name} holds no PEM certificate, or one that cannot "
-            "be read: store the CA's certificates",
+            f"key {ref.key} of {ref.kind} {ref.name} contains no valid PEM certificate: store "
+            "the CA's certificates",
         )
     return certificates
 
 
 @lru_cache(maxsize=64)
 def _certificates(text: str) -> str | None:
-    # Only the certificates go on: a private key beside them stays here. They are read as strictly
-    # as Envoy does, which would refuse the whole secret.
+    # Only the certificates are passed on, not a private key next to them. They are checked as
+    # strictly as by Envoy, which would reject the whole secret.
     blocks = _CERTIFICATE.findall(text)
     pem = "".join(f"{block}\n" for block in blocks)
     try:
@@ -170,7 +170,7 @@ def _not_found(
         return LookupFailed(
             "SecretNotFound",
             f"there is no Secret {name} in the files, and no environment variable {key}: "
-            f"add the one or set the other",
+            f"add the Secret or set the variable",
         )
     return LookupFailed(
         "SecretNotFound", f"there is no Secret {name} in namespace {namespace}: create it"

@@ -1,4 +1,4 @@
-"""Which forward proxy an upstream is reached through, if any."""
+"""Decides through which forward proxy an upstream is reached, if any."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SOCKS = re.compile(r"socks[a-z0-9]*://", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A proxy, and its login: `user:password`, or where that is."""
+    """A proxy, and its login: `user:password`, or a reference to it."""
 
     proxy: ir.ForwardProxy
     login: SecretValue | KeyRef | None = None
@@ -37,10 +37,10 @@ class Chosen:
 def choose_proxy(
     resources: Resources, namespace: str, upstream: Upstream, address: Address, where: str
 ) -> Chosen | None:
-    """Return the proxy that `upstream.proxy` names, else the default's; None: directly.
+    """Return the proxy that `upstream.proxy` names, or the default proxy; None: no proxy.
 
     Raises:
-        Refused: `upstream.proxy` as it stands cannot be used, or the proxy is Thruway itself.
+        Refused: `upstream.proxy` is invalid, or the proxy is Thruway itself.
     """
     asked = upstream.proxy
     if asked is None:
@@ -50,7 +50,7 @@ def choose_proxy(
         if _leads_back(default.host, default.port, resources.own_addresses):
             raise Refused(
                 "Loop",
-                f"{where}.url would be reached through a proxy that is Thruway itself: unset "
+                f"{where}.url would be reached through Thruway itself as a proxy: unset "
                 "HTTPS_PROXY and HTTP_PROXY, or name the proxy of your network in them",
             )
         name = f"proxy:default/{'https' if address.secure else 'http'}" if default.login else ""
@@ -61,16 +61,16 @@ def choose_proxy(
         if ref is not None:
             raise Refused(
                 "Invalid",
-                f'{where}.proxy.secretKeyRef has no meaning with url "", which is no proxy: '
-                "remove it, or name the proxy",
+                f'{where}.proxy.secretKeyRef has no effect with url "": '
+                "remove it, or give the URL of the proxy",
             )
         return None
     found = read_proxy_url(asked.url, f"{where}.proxy.url", "use `secretKeyRef`")
     if _leads_back(found.host, found.port, resources.own_addresses):
         raise Refused(
             "Loop",
-            f"{where}.proxy.url leads back to Thruway itself, so a request would go round for "
-            "ever: name the proxy of your network",
+            f"{where}.proxy.url leads back to Thruway itself, so requests would loop forever: "
+            "name the proxy of your network",
         )
     name = f"proxy:{namespace}/{ref.name}/{ref.key}" if ref else ""
     return Chosen(ir.ForwardProxy(found.host, found.port, found.secure, name), ref)
@@ -83,7 +83,7 @@ def _leads_back(host: str, port: int, own: frozenset[HostPort]) -> bool:
 def find_login(
     resources: Resources, namespace: str, login: SecretValue | KeyRef | Reference
 ) -> SecretValue:
-    """Return what follows `Basic ` (RFC 7617) for a proxy that wants a login.
+    """Return what follows `Basic ` (RFC 7617) for a proxy that requires a login.
 
     Raises:
         LookupFailed: no such Secret or key, or no `user:password` in it.
@@ -94,7 +94,7 @@ def find_login(
         if ":" not in login.reveal():
             raise LookupFailed(
                 "SecretInvalid",
-                f"key {ref.key} of Secret {ref.name} holds no login of a proxy: store "
+                f"key {ref.key} of Secret {ref.name} contains no login for a proxy: store "
                 "user:password",
             )
     return SecretValue(base64.b64encode(login.reveal().encode()).decode())
@@ -108,30 +108,31 @@ def _default(resources: Resources, address: Address) -> DefaultProxy | None:
 
 
 def read_proxy_url(url: str, field: str, login: str) -> Address:
-    """Return where a proxy is; `field` and `login` (how to give one) go into what is raised.
+    """Return a proxy's address. Errors name `field`, and `login`: how to give a login.
 
     Raises:
-        Refused: no URL of a proxy. The message never repeats it, since it may hold a password.
+        Refused: not a URL of a proxy. The message never repeats it: it may contain a password.
     """
     if _SOCKS.match(url):
         raise Refused(
             "Invalid",
-            f"{field} names a SOCKS proxy, which Envoy cannot use: name one by http:// or https://",
+            f"{field} names a SOCKS proxy, which Envoy does not support: use an http:// or "
+            "https:// proxy",
         )
     if "@" in url:
-        raise Refused("Invalid", f"{field} may hold no user and password: {login}")
+        raise Refused("Invalid", f"{field} must not contain a user and password: {login}")
     address = read_url(url, field)
     if address.base:
-        raise Refused("Invalid", f"{field} may hold no path: end it after the port")
+        raise Refused("Invalid", f"{field} must not have a path: end it after the port")
     return address
 
 
 def is_direct(address: Address, entries: tuple[str, ...]) -> bool:
-    """Tell whether NO_PROXY's entries, or being this very machine, make it a direct one.
+    """Tell whether it is reached without a proxy: by NO_PROXY, or because it is this machine.
 
-    `example.com`, `.example.com` and `*.example.com` are the domain and all below it, as for curl;
-    addresses and networks match upstreams that are given by address; `:port` narrows any of them;
-    `*` is everything.
+    `example.com`, `.example.com` and `*.example.com` match the domain and its subdomains, as in
+    curl. Addresses and networks match upstreams that are given by address. `:port` restricts any
+    entry to that port. `*` matches everything.
     """
     host = address.host.removesuffix(".")
     if host == "localhost" or host.endswith(".localhost"):
@@ -142,7 +143,7 @@ def is_direct(address: Address, entries: tuple[str, ...]) -> bool:
 
 
 def is_direct_entry(entry: str) -> bool:
-    """Tell whether NO_PROXY's entry, in lower case, means anything."""
+    """Tell whether an entry of NO_PROXY, in lower case, is valid."""
     name, _ = _split(entry)
     return name == "*" or _network(name) is not None or bool(_NAME.fullmatch(name))
 

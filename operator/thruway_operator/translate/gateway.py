@@ -1,8 +1,8 @@
-"""What the shared gateway takes: routes of selected namespaces, to public upstreams, with keys.
+"""What the shared gateway accepts: routes of selected namespaces, to public upstreams, with keys.
 
-A sidecar is its tenant's own and may reach what the tenant's pods may reach. The gateway belongs to
-everybody: a route must not make it a way into the cluster or the provider's metadata service. What
-a name resolves to is not known here; a NetworkPolicy holds the gateway to it at connect time.
+A sidecar belongs to its tenant, and may reach what the tenant's pods may reach. The gateway belongs
+to everybody: a route must not open a way into the cluster or to the provider's metadata service.
+The addresses of a name are not known here; a NetworkPolicy restricts them when connecting.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _PRIVATE_DOMAINS = ("localhost", "svc", "local", "internal", "intranet", "lan", 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPolicy:
-    """What the administrator lets the gateway do."""
+    """What the administrator allows the gateway to do."""
 
     namespaces: frozenset[str] = frozenset()
-    """Whose routes it takes."""
+    """The namespaces whose routes it accepts."""
     allow_private: bool = False
-    """Whether it may reach addresses, Services and private names."""
+    """Whether it may reach IP addresses, Services and private names."""
 
 
 def check_exposure(route: PassthroughRoute, gateway: GatewayPolicy | None) -> None:
-    """Refuse a route of exposure Cluster that the gateway does not take.
+    """Reject a route of exposure Cluster that the gateway does not accept.
 
     Raises:
         Refused: with reason NotAllowed or UpstreamNotAllowed.
@@ -55,8 +55,8 @@ def check_exposure(route: PassthroughRoute, gateway: GatewayPolicy | None) -> No
         raise Refused(
             "NotAllowed",
             f"namespace {route.namespace} is not among those whose routes the shared gateway "
-            "takes: ask an administrator to label it thruway.dev/gateway=allowed, or use exposure "
-            "Namespace",
+            "accepts: ask an administrator to label it thruway.dev/gateway=allowed, or use "
+            "exposure Namespace",
         )
     if not gateway.allow_private:
         for url, field in _urls(route):
@@ -82,6 +82,6 @@ def _refuse_private(url: str, field: str) -> None:
         return
     raise Refused(
         "UpstreamNotAllowed",
-        f"{field} is {what}, which the shared gateway may not reach: use a public host name, or "
+        f"{field} is {what}, which the shared gateway must not reach: use a public host name, or "
         "exposure Namespace",
     )

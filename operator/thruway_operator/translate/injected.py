@@ -1,6 +1,6 @@
 """Headers whose values come from Secrets: the credential, and `request.headers.setFromSecret`.
 
-They and the header of a client's key may not meet in the rules, where one would undo the other.
+Rules must name neither these headers nor the header of a client's key: one would undo the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["check_headers", "credential_of", "header_of", "removed_by_proxy"]
 
 
 def credential_of(namespace: str, credential: Credential, preset: Preset) -> ir.Credential:
-    """Return how a credential is injected; what it leaves open is the provider's."""
+    """Return how a credential is injected; the provider's values are the defaults."""
     header = (credential.header or preset.header).lower()
     prefix = credential.prefix
     if prefix is None and header == preset.header:
@@ -51,7 +51,7 @@ def check_headers(
     credential: ir.Credential | None,
     more: Sequence[ir.Credential] = (),
 ) -> None:
-    """Refuse rules for a header that carries a secret; `more` is of `setFromSecret`.
+    """Reject rules for a header that carries a secret; `more` are those of `setFromSecret`.
 
     Raises:
         Refused: names the rule.
@@ -68,7 +68,7 @@ def check_headers(
         if lower == key:
             raise _refused(verb, name, "carries Thruway's key: remove it from the rules")
         if lower in injected and verb != "forwardOnly":
-            raise _refused(verb, name, "is in setFromSecret, too: keep one of the two")
+            raise _refused(verb, name, "is also in setFromSecret: keep one of the two")
 
 
 def _named(rules: RequestHeaderRules) -> Iterator[tuple[str, str]]:

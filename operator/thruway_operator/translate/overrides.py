@@ -1,4 +1,4 @@
-"""Which client paths an override takes: those whose upstream path, after versioning, it names."""
+"""Finds the client paths of an override: those whose upstream path, with its version, it names."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def client_matches(
     field: str,
     unversioned: Collection[str] = (),
 ) -> list[Match]:
-    """Return the client paths of an override: with the version, and without if that is the same.
+    """Return the client paths of an override: with the version, and without if the route adds it.
 
-    `/v1/responses` below `/openai` takes `/openai/v1/responses`, and `/openai/responses` if `/v1`
-    is what the route inserts. Below the first segments in `unversioned` it inserts nothing.
+    `/v1/responses` below `/openai` matches `/openai/v1/responses`, and `/openai/responses` if the
+    route inserts `/v1`. It inserts nothing below the first segments in `unversioned`.
 
     Raises:
-        Refused: no request, or every request, would take the override.
+        Refused: no request, or every request, would match the override.
     """
     exact = override.match == "Exact"
     first, _, rest = override.path[1:].partition("/")
@@ -39,7 +39,7 @@ def client_matches(
     if not versioned:
         raise Refused(
             "Invalid",
-            f"{field}.path {override.path} can never be met, because every upstream path of this "
+            f"{field}.path {override.path} can never match, because every upstream path of this "
             f"route begins with a version: write {version}{override.path}",
         )
     matches = [Match(route_path + override.path, exact)]
@@ -50,8 +50,8 @@ def client_matches(
             return matches
         raise Refused(
             "Invalid",
-            f"{field}.path {override.path} would take every endpoint: name one below it, or set "
-            "upstream.url of the route",
+            f"{field}.path {override.path} would match every endpoint: name one below it, or set "
+            "the route's upstream.url",
         )
     second = rest.partition("/")[0]
     if not VERSION_SEGMENT.fullmatch(second) and second not in unversioned:
@@ -60,10 +60,10 @@ def client_matches(
 
 
 def check_unique(overrides: list[Override]) -> None:
-    """Refuse two overrides of the same path and match.
+    """Reject two overrides of the same path and match.
 
     Raises:
-        Refused: names both places.
+        Refused: the message names both places.
     """
     seen: dict[tuple[str, str], int] = {}
     for index, override in enumerate(overrides):
@@ -71,7 +71,7 @@ def check_unique(overrides: list[Override]) -> None:
         if key in seen:
             raise Refused(
                 "Invalid",
-                f"spec.overrides[{index}] takes the same path as spec.overrides[{seen[key]}]: "
+                f"spec.overrides[{index}] has the same path as spec.overrides[{seen[key]}]: "
                 "remove one",
             )
         seen[key] = index

@@ -1,4 +1,4 @@
-"""One route's spec to the IR."""
+"""Translates one route's spec to the IR."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ _CODES = {
     "ClientCertificateNotFound": "client_certificate_missing",
     "ClientCertificateInvalid": "client_certificate_missing",
 }
-"""The `code` of a branch that cannot be served, by the reason; else `credential_missing`."""
+"""The `code` of a branch that cannot be served, by reason; otherwise `credential_missing`."""
 
 
 def translate_route(route: PassthroughRoute, resources: Resources) -> Translated:
-    """Return the IR of one route on its own.
+    """Return the IR of one route.
 
-    What it refers to and is not there makes that branch refuse requests, and is in `failures`.
+    A branch whose references do not exist rejects requests; `failures` lists these references.
 
     Raises:
-        Refused: the route as it stands cannot be served.
+        Refused: the route cannot be served.
     """
     return _Translation(route, resources).run()
 
@@ -85,7 +85,7 @@ class _Translation:
             try:
                 clients = self._clients()
             except LookupFailed as failure:
-                # Without the keys nobody can be told from anybody: nobody is let in.
+                # Without the keys, no client can be identified, so none is admitted.
                 branches = [self._refusing(branch, failure) for branch in branches]
                 self._result.failures.append(failure)
         self._result.route = ir.Route(
@@ -116,9 +116,9 @@ class _Translation:
         return self._preset.key_parameter if anywhere else ""
 
     def _drops_credentials(self, credential: object) -> bool:
-        """Tell whether what the client sends as a credential may not reach the upstream.
+        """Tell whether the client's credentials must not reach the upstream.
 
-        With a header of its own for Thruway's key, the rest is meant for the upstream.
+        If Thruway's key has its own header, the other credentials are meant for the upstream.
         """
         keys_anywhere = self._authenticates and not self._spec.client_auth.header
         return credential is not None or keys_anywhere
@@ -129,12 +129,12 @@ class _Translation:
             if auth.secret_ref is not None:
                 raise Refused(
                     "Invalid",
-                    "spec.clientAuth.secretRef needs type APIKey: set it, or remove secretRef",
+                    "spec.clientAuth.secretRef requires type APIKey: set it, or remove secretRef",
                 )
             if auth.header is not None:
                 raise Refused(
                     "Invalid",
-                    "spec.clientAuth.header needs type APIKey: set it, or remove header",
+                    "spec.clientAuth.header requires type APIKey: set it, or remove header",
                 )
             if self._spec.exposure == "Cluster":
                 raise Refused(
@@ -145,20 +145,21 @@ class _Translation:
             if not self._resources.open_to_all:
                 raise Refused(
                     "ClientAuthRequired",
-                    "strangers can reach this proxy, so spec.clientAuth is required: set type "
+                    "other machines can reach this proxy, so spec.clientAuth is required: set type "
                     "APIKey with a secretRef, or start with --api-key",
                 )
             return
         if auth.secret_ref is None:
             raise Refused(
-                "Invalid", "spec.clientAuth of type APIKey needs secretRef: name the keys' Secret"
+                "Invalid",
+                "spec.clientAuth of type APIKey requires secretRef: name the Secret with the keys",
             )
         for index, override in enumerate(self._spec.overrides):
             if override.credential is None and auth.header is None:
                 raise Refused(
                     "Invalid",
-                    f"spec.overrides[{index}] needs a credential of its own, because with "
-                    "clientAuth the client's key is Thruway's and passes nowhere: set one, or "
+                    f"spec.overrides[{index}] requires a credential, because with clientAuth "
+                    "the client's key is Thruway's and is not forwarded: set one, or "
                     "spec.clientAuth.header",
                 )
 
@@ -192,7 +193,7 @@ class _Translation:
         check_unique(overrides)
         served = self._served_version()
         branches = []
-        # The longest path first and an exact one before its prefix, so that the closest wins.
+        # The longest path first, and an exact path before its prefix, so that the closest wins.
         order = sorted(
             range(len(overrides)),
             key=lambda index: (
@@ -213,7 +214,7 @@ class _Translation:
         return branches
 
     def _served_version(self) -> str:
-        """Return the version that upstream paths begin with if the client names none, or ""."""
+        """Return the version of upstream paths if the client names none, or ""."""
         if not self._spec.overrides:
             return ""
         base = read_url(self._spec.upstream_url, "spec.upstream.url").base
@@ -228,15 +229,15 @@ class _Translation:
         *,
         more_headers: Sequence[SecretHeader] = (),
     ) -> ir.Target | ir.Refusal:
-        # What the route itself says comes first: it is refused or not, whatever it refers to.
+        # First check the route itself, independently of what it refers to.
         check_upstream(upstream, address, where)
         namespace = self._route.namespace
         chosen = choose_proxy(self._resources, namespace, upstream, address, where)
         if (address.host.removesuffix("."), address.port) in self._resources.own_addresses:
             raise Refused(
                 "Loop",
-                f"{where}.url leads back to this proxy itself, so a request would go round for "
-                "ever: name the API that is meant",
+                f"{where}.url leads back to this proxy, so requests would loop forever: "
+                "give the URL of the API",
             )
         injected = credential_of(namespace, credential, self._preset) if credential else None
         more = tuple(header_of(namespace, item) for item in more_headers)
@@ -299,7 +300,7 @@ class _Translation:
             client = f"{namespace}/{ref.name}"
             found = find_certificate(self._resources, namespace, ref.name)
             self._result.certificates[client] = found
-        # A dot at a name's end is DNS's only: SNI (RFC 6066, 3) and certificates have none.
+        # Only DNS knows a trailing dot; SNI (RFC 6066, 3) and certificates have none.
         server_name = tls.server_name or address.host.removesuffix(".")
         return ir.Tls(server_name, tls.min_version, name, client)
 
@@ -352,7 +353,9 @@ def _connect_timeout(duration: str) -> int:
     value = milliseconds(duration)
     if value == 0:
         raise Refused(
-            "Invalid", "spec.timeouts.connect may not be 0s: a connection needs some limit, as 5s"
+            "Invalid",
+            "spec.timeouts.connect must not be 0s, because a connection needs a limit: use "
+            "one such as 5s",
         )
     return value
 

@@ -1,6 +1,6 @@
-"""Values of Secrets with more in them than the key: `Bearer sk-…`, `"sk-…"`, `OPENAI_API_KEY=sk-…`.
+"""Finds values of Secrets that are more than a key: `Bearer sk-…`, `"sk-…"`, `OPENAI_API_KEY=sk-…`.
 
-They are legal, so they are sent as they are; but no API accepts them. No message repeats a value.
+They are legal, so they are sent unchanged, but no API accepts them. No message repeats a value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _QUOTES: Final = "\"'`"
 
 
 def slips_of(route: PassthroughRoute, resources: Resources) -> Iterator[tuple[str, str]]:
-    """Yield (field, message) for each value of a Secret that holds more than the key."""
+    """Yield (field, message) for each value of a Secret that is more than the key."""
     for field, ref, header in _injected(route):
         value, where = _found(route, resources, ref)
         slip = _slip(value, header) if value else ""
@@ -77,7 +77,7 @@ def _found(
 
 
 def _slip(value: SecretValue, header: ir.Credential | None) -> str:
-    """Return what is around the key, and what to do; `header` is where it is sent."""
+    """Return what surrounds the key, and what to do; `header` is where it is sent."""
     text = value.reveal().strip()
     if len(text) > 1 and text[0] in _QUOTES and text[-1] == text[0]:
         return "is wrapped in quotes, which are sent with it; store the bare key"
@@ -87,6 +87,6 @@ def _slip(value: SecretValue, header: ir.Credential | None) -> str:
         return "begins with the name of a header; store the bare key"
     bare_header = header is not None and header.header == "authorization" and not header.prefix
     if header is not None and not bare_header and _BEARER.match(text):
-        sent = "is sent twice" if _BEARER.match(header.prefix) else "is no part of it"
+        sent = "is sent twice" if _BEARER.match(header.prefix) else "is not part of the key"
         return f"begins with `Bearer `, which {sent}; store what follows"
     return ""

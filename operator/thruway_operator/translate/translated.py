@@ -1,4 +1,4 @@
-"""What translation makes of one route."""
+"""The result of translating one route."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Translated"]
 
 @dataclass(slots=True)
 class Translated:
-    """One route's IR and what it needs beside it."""
+    """One route's IR, and the secrets and certificates that it uses."""
 
     route: ir.Route
     secrets: dict[str, SecretValue] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Translated:
     certificates: dict[str, ir.ClientCertificate] = field(default_factory=dict)
     failures: list[LookupFailed] = field(default_factory=list)
     slips: list[str] = field(default_factory=list)
-    """Sentences about values that are sent as they are and cannot be meant so."""
+    """Sentences about values that are sent unchanged, and are probably mistakes."""
 
     def seal(self) -> None:
         """Compute the route's digest, once everything is complete."""

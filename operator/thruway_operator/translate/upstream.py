@@ -23,14 +23,14 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The parts of an upstream's URL. `base` has no slash at its end; `host` no brackets."""
+    """The parts of an upstream's URL. `base` has no trailing slash, `host` no brackets."""
 
     secure: bool
     host: str
     port: int
     base: str
     authority: str
-    """What the upstream gets as Host: with the port only where it is not the scheme's own."""
+    """The Host header for the upstream: with the port unless it is the scheme's default."""
 
     @property
     def is_ip(self) -> bool:
@@ -43,14 +43,14 @@ class Address:
 
 
 def read_url(url: str, field: str) -> Address:
-    """Return the parts of an upstream's URL; `field` names it in what is raised.
+    """Return the parts of an upstream's URL; errors name `field`.
 
     Raises:
-        Refused: the URL is not one that an upstream can have. The message never repeats the URL,
-            which may hold a password.
+        Refused: the URL is not valid for an upstream. The message never repeats the URL,
+            which may contain a password.
     """
     if not url.isascii() or any(character <= " " for character in url):
-        raise _invalid(field, "may only hold printable ASCII characters without blanks")
+        raise _invalid(field, "may only contain printable ASCII characters, without spaces")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -59,19 +59,19 @@ def read_url(url: str, field: str) -> Address:
     if parts.scheme not in _PORTS:
         raise _invalid(field, "must begin with http:// or https://")
     if "@" in parts.netloc:
-        raise _invalid(field, "may hold no user and password: use `credential`")
+        raise _invalid(field, "must not contain a user and password: use `credential`")
     if "?" in url:
-        raise _invalid(field, "may hold no query: use `request.query`")
+        raise _invalid(field, "must not contain a query: use `request.query`")
     if "#" in url:
-        raise _invalid(field, "may hold no fragment: remove what follows the #")
+        raise _invalid(field, "must not contain a fragment: remove what follows the #")
     if port == 0 or parts.netloc.endswith(":"):
-        raise _invalid(field, "has no valid port: use 1 to 65535, or leave the colon out")
+        raise _invalid(field, "has no valid port: use 1 to 65535, or remove the colon")
     host = _host(parts.hostname or "", field, literal="[" in parts.netloc)
     base = parts.path.rstrip("/")
     if not _BASE.fullmatch(base) or "//" in base:
-        raise _invalid(field, "has a path that is no base path: use segments such as /openai")
+        raise _invalid(field, "has an invalid base path: use segments such as /openai")
     if any(_DOTS.fullmatch(segment) for segment in base.split("/")):
-        raise _invalid(field, "may hold no dot segments in its path: write the path out")
+        raise _invalid(field, "must not contain dot segments: write the path without them")
     standard = _PORTS[parts.scheme]
     shown = f"[{host}]" if ":" in host else host
     authority = shown if port in (None, standard) else f"{shown}:{port}"
@@ -79,7 +79,7 @@ def read_url(url: str, field: str) -> Address:
 
 
 def check_upstream(upstream: Upstream, address: Address, field: str) -> None:
-    """Refuse options that do not fit the URL: none is silently ignored.
+    """Reject options that do not fit the URL, instead of ignoring them.
 
     Raises:
         Refused: TLS options on a plain-text upstream.
@@ -88,14 +88,14 @@ def check_upstream(upstream: Upstream, address: Address, field: str) -> None:
         return
     raise Refused(
         "Invalid",
-        f"{field}.tls has no meaning for an http:// upstream: remove it, or use https://",
+        f"{field}.tls has no effect on an http:// upstream: remove it, or use https://",
     )
 
 
 def _host(host: str, field: str, *, literal: bool) -> str:
     if literal:
         if "%" in host:
-            raise _invalid(field, "may hold no zone in its IPv6 address: remove the % part")
+            raise _invalid(field, "must not contain a zone in its IPv6 address: remove the % part")
         try:
             return str(ipaddress.IPv6Address(host))
         except ValueError:

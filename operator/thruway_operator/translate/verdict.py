@@ -1,4 +1,4 @@
-"""What translation says of each route: Kubernetes conditions, with a reason and a sentence."""
+"""The verdict on each route: Kubernetes conditions, with a reason and a message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["NOT_LOOKED_UP", "Condition", "Refused", "Verdict", "conflicted", "ve
 
 
 class Refused(Exception):  # noqa: N818 - a verdict, not a fault
-    """A route cannot be accepted. `reason` is a CamelCase word, `message` a whole sentence."""
+    """A route cannot be accepted. `reason` is a CamelCase word, `message` a sentence."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -27,30 +27,30 @@ class Condition:
 
     type: str
     status: bool | None
-    """True, False, or None where it is unknown."""
+    """True, False, or None if it is unknown."""
     reason: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one route."""
+    """The result of translation for one route."""
 
     id: str
     generation: int
     accepted: Condition
     resolved_refs: Condition
     slips: tuple[str, ...] = ()
-    """What is odd in the Secrets of a route that is served nevertheless."""
+    """Probable mistakes in the Secrets of a route that is served nevertheless."""
 
     @property
     def good(self) -> bool:
-        """Whether the route is served as its author meant it."""
+        """Whether the route is served as its author intended."""
         return bool(self.accepted.status and self.resolved_refs.status)
 
     @property
     def complaints(self) -> list[Condition]:
-        """The conditions that are not as they should be; of a refused route only the refusal."""
+        """The conditions that report a fault; for a rejected route only the rejection."""
         if not self.accepted.status:
             return [self.accepted]
         return [] if self.resolved_refs.status else [self.resolved_refs]
@@ -59,21 +59,24 @@ class Verdict:
 _ACCEPTED: Final = Condition("Accepted", True, "Accepted", "The route is valid.")
 _RESOLVED: Final = Condition("ResolvedRefs", True, "ResolvedRefs", "All references were found.")
 NOT_LOOKED_UP: Final = Condition(
-    "ResolvedRefs", None, "NotLookedUp", "The route is not accepted, so nothing was looked up."
+    "ResolvedRefs",
+    None,
+    "NotLookedUp",
+    "The route is not accepted, so its references were not looked up.",
 )
 
 
 def conflicted(winner: PassthroughRoute) -> Refused:
-    """Return the refusal of a route that collides with an older one."""
+    """Return the rejection of a route that collides with an older one."""
     return Refused(
         "Conflicted",
-        f"path collides with {winner.spec.path} of the older route {winner.id}, which keeps it: "
-        "use another path, or other hostnames",
+        f"path collides with {winner.spec.path} of the older route {winner.id}, which keeps "
+        "the path: use another path, or other hostnames",
     )
 
 
 def verdict_of(route: PassthroughRoute, outcome: Translated | Refused) -> Verdict:
-    """Return what a route is told of its outcome."""
+    """Return the verdict for the outcome of a route's translation."""
     if isinstance(outcome, Refused):
         accepted = Condition("Accepted", False, outcome.reason, outcome.message)
         return Verdict(route.id, route.generation, accepted, NOT_LOOKED_UP)

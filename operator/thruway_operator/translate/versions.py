@@ -1,4 +1,4 @@
-"""Which version, if any, is inserted into the paths of a route."""
+"""Decides which version, if any, is inserted into the paths of a route."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["final_version", "has_version", "inserted_version", "route_version"]
 
 
 def inserted_version(spec: PassthroughRouteSpec, upstream: Upstream, base: str) -> str:
-    """Return what is inserted where a client's path names no version: `/v1`, or "" for nothing.
+    """Return what is inserted if a client's path names no version: `/v1`, or "" for nothing.
 
-    `upstream` is the route's or an override's, and `base` its base path. The upstream's own
-    `versionPrefix` counts, then the route's, then the preset's. The preset's gives way to a version
-    in the base path, wherever it stands: an API at `/v1beta/openai` has no `/v1` below it.
+    `upstream` is the route's or an override's, and `base` its base path. The upstream's
+    `versionPrefix` takes precedence, then the route's, then the preset's. The preset's is not used
+    if the base path contains a version: an API at `/v1beta/openai` has no `/v1` below it.
     """
     for stated in (upstream.version_prefix, spec.upstream.version_prefix):
         if stated is not None:
@@ -32,7 +32,7 @@ def inserted_version(spec: PassthroughRouteSpec, upstream: Upstream, base: str) 
 def route_version(spec: PassthroughRouteSpec) -> str:
     """Return the version that belongs behind the route's path in a base URL, or "".
 
-    Any URL will do: what is wrong with it is found by translation.
+    Any URL is accepted; translation reports invalid ones.
     """
     try:
         base = urlsplit(spec.upstream.url or "").path

@@ -99,7 +99,7 @@ bad_origins = st.one_of(
          "http://a,https://b", f"https://a.{LONG}"]
     ),
 )  # fmt: skip
-ORIGIN_TROUBLE = ("must be an origin as browsers send it", "names the scheme's own port")
+ORIGIN_TROUBLE = ("must be an origin as browsers send it", "names the scheme's default port")
 
 
 @EXAMPLES

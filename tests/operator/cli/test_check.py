@@ -175,7 +175,7 @@ ODD = [
     pytest.param(
         GOOD,
         "8: warning: spec.credential.secretKeyRef: there is no Secret openai in the files, and no "
-        "environment variable KEY: add the one or set the other; until then its requests get 503 "
+        "environment variable KEY: add the Secret or set the variable; until then its requests get 503 "
         "credential_missing",
         id="a Secret that is not there",
     ),
@@ -267,13 +267,13 @@ WRONG = [
     pytest.param(
         SECRET + GOOD + "---\n" + GOOD.replace("name: good", "name: late"),
         "19: error: spec.path: path collides with /good of the older route default/good, which "
-        "keeps it: use another path, or other hostnames",
+        "keeps the path: use another path, or other hostnames",
         id="a conflict",
     ),
     pytest.param(
         SECRET + GOOD.replace("provider: openai", "upstream: {url: 'http://localhost:4000/x'}"),
-        "11: error: spec.upstream.url: leads back to this proxy itself, so a request would go "
-        "round for ever: name the API that is meant",
+        "11: error: spec.upstream.url: leads back to this proxy, so requests would "
+        "loop forever: give the URL of the API",
         id="a loop",
     ),
     pytest.param("{}", "1: error: kind: ", id="no kind"),
@@ -299,11 +299,11 @@ WRONG = [
         ("request: {headers: {set: [A]}}",
          "spec.request.headers.set[0]: must be a mapping of fields such as {name, value}"),
         ("request: {headers: {add: [{name: a b, value: c}]}}",
-         "spec.request.headers.add[0].name: is not a valid name of a header: use letters"),
+         "spec.request.headers.add[0].name: is not a valid header name: use letters"),
         ("request: {headers: {remove: [a b]}}",
-         "spec.request.headers.remove[0]: is not a valid name of a header: use letters"),
+         "spec.request.headers.remove[0]: is not a valid header name: use letters"),
         ("request: {query: {set: [{name: \"a\\tb\", value: c}]}}",
-         "spec.request.query.set[0].name: is not a valid name of a parameter: it may hold no"),
+         "spec.request.query.set[0].name: is not a valid parameter name: it must not contain"),
         ("clientAuth: {type: APIKey, secretRef: {name: Some Name}}",
          "spec.clientAuth.secretRef.name: is not a valid name: use lower-case letters"),
     ],

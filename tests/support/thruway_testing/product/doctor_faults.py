@@ -520,13 +520,13 @@ FAULTS = [
                 route_with(
                     "Accepted",
                     "Conflicted",
-                    "path collides with /openai of the older route shop/x, which keeps it: use "
+                    "path collides with /openai of the older route shop/x, which keeps the path: use "
                     "another path, or other hostnames",
                 )
             )
         },
         "route",
-        "(Conflicted): path collides with /openai of the older route shop/x, which keeps it",
+        "(Conflicted): path collides with /openai of the older route shop/x, which keeps the path",
         "use another path, or other hostnames",
     ),
     Fault(
