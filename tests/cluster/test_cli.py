@@ -191,7 +191,7 @@ def test_check_says_what_would_happen(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"clientAuth": {"type": "APIKey"}}, "error: spec.clientAuth: of type APIKey needs"),
+        ({"clientAuth": {"type": "APIKey"}}, "error: spec.clientAuth: of type APIKey requires"),
         ({"exposure": "Cluster"}, "error: spec.clientAuth: exposure Cluster lets every pod"),
         ({"timeouts": {"connect": "0s"}}, "error: spec.timeouts.connect: must not be 0s"),
     ],

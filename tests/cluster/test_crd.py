@@ -210,7 +210,7 @@ BARE = [{"path": "/v1/x", "upstream": {"url": "http://a.ex"}}]
 TOKEN = {"name": "X-Gateway", "secretKeyRef": {"name": "a", "key": "b"}}
 RULES: list[tuple[dict[str, Any], str, str]] = [
     ({"path": "/a"}, "spec", "`provider` or `upstream.url` is required: say where requests go"),
-    ({"path": "/a", "provider": "openai", "exposure": "Cluster"}, "spec", "needs clientAuth"),
+    ({"path": "/a", "provider": "openai", "exposure": "Cluster"}, "spec", "requires clientAuth"),
     ({"path": "/a", "upstream": {"url": "https://u:p@a.ex"}}, "spec.upstream.url", "credential"),
     ({"path": "/a", "upstream": {"url": "https://a.ex/../b"}}, "spec.upstream.url", "write the"),
     (
@@ -272,7 +272,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
             ("*", "must be an origin as browsers send it, scheme://host[:port]"),
             ("null", "must be an origin as browsers send it, scheme://host[:port]"),
             ("https://app.example/", "must be an origin as browsers send it, scheme://host[:port]"),
-            ("https://app.example:443", "names the scheme's default port, which browsers leave out"),
+            ("https://app.example:443", "names the scheme's default port, which browsers omit"),
         )
     ),
 ]  # fmt: skip

@@ -52,7 +52,7 @@ def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
     from thruway_operator.envoy.bootstrap import render_bootstrap
     from thruway_operator.envoy.controlplane import secret_files
     from thruway_operator.envoy.downstream import certificate_files
-    from thruway_operator.envoy.wire import serialised
+    from thruway_operator.envoy.wire import serialized
 
     options = _options(given)
     assert options.xds_service is not None  # noqa: S101 (for the type)
@@ -63,7 +63,7 @@ def bootstrap(**given: Any) -> None:  # noqa: ANN401 - checked by click
     try:
         for name, text in files.items():
             _write(folder / name, text.encode())
-        _write(folder / "bootstrap.pb", serialised(render_bootstrap(options)))
+        _write(folder / "bootstrap.pb", serialized(render_bootstrap(options)))
     except OSError as error:
         click.echo(
             f"thruway bootstrap: cannot write into {folder} ({error.strerror}): mount a folder "

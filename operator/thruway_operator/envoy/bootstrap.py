@@ -1,4 +1,4 @@
-"""Envoy's bootstrap: the static listener, the way to extproc and the way to the xDS server."""
+"""Envoy's bootstrap: the static listener, and the clusters of extproc and the xDS server."""
 
 from __future__ import annotations
 
@@ -45,23 +45,25 @@ class ProxyOptions:
     downstream: Downstream = PLAIN
     patience_ms: int = 0
     """How long Envoy waits for its first configuration before it accepts connections without one,
-    in milliseconds; 0: for ever. Until it comes, requests get 503 `config_pending`."""
+    in milliseconds; 0: forever. Until then, requests get 503 `config_pending`."""
 
 
 def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
-    """Return the bootstrap; `serialised`, it is what Envoy reads from a file named `*.pb`."""
+    """Return the bootstrap. Serialized, it is what Envoy reads from a file named `*.pb`."""
     service = options.xds_service
     xds = (
         render_service_cluster(XDS_CLUSTER, service)
         if service
         else _local_cluster(XDS_CLUSTER, (options.xds_socket,))
     )
-    half = options.patience_ms // 2  # clusters are waited for first, then the listener's routes
+    half = (
+        options.patience_ms // 2
+    )  # Envoy waits first for clusters, then for the listener's routes
     return bootstrap.Bootstrap(
         node={
             "id": options.node_id,
             "cluster": "thruway",
-            # What this proxy understands, so that a newer operator renders what fits.
+            # What this proxy supports, so that a newer operator can render for it.
             "metadata": struct({"thruway": {"rule_versions": [rule.VERSION]}}),
         },
         admin={"address": _pipe(options.admin_socket)},
@@ -78,7 +80,7 @@ def render_bootstrap(options: ProxyOptions) -> bootstrap.Bootstrap:
         },
         bootstrap_extensions=[internal_listeners()],
         dynamic_resources={
-            # Thousands that wait for the operator shall not drown it.
+            # Thousands of waiting proxies must not overload the operator.
             "ads_config": _ads_stream(longest_wait=5_000 if service else 1_000),
             "cds_config": ads(half),
         },

@@ -1,7 +1,7 @@
-"""Keeps foreign web pages away from a proxy on loopback, so that none can spend the key.
+"""Keeps web pages of other origins away from a proxy on loopback, so that none can use the key.
 
-Any page may send requests to `http://localhost:4000`. Browsers name the page's origin in Origin.
-Where they send none (images, links), Sec-Fetch-Site tells (Fetch Standard). It does not replace
+Any page may send requests to `http://localhost:4000`. Browsers send the page's origin in Origin.
+If they send none (images, links), Sec-Fetch-Site decides (Fetch Standard). It does not replace
 Origin, because `localhost` and `127.0.0.1` are different sites to a browser. A page whose own name
 resolves to 127.0.0.1 (DNS rebinding) still sends that name in Host.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from envoy.config.route.v3 import route_components_pb2 as route_pb
 
 from thruway_operator import ir
-from thruway_operator.envoy.wire import serialised
+from thruway_operator.envoy.wire import serialized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ _PORT = r"(:[0-9]{1,5})?"
 _FOREIGN_ORIGIN = ir.Refusal(
     403,
     "foreign_origin",
-    "This proxy serves its own machine only, and a web page or app from elsewhere sent this. To "
+    "This proxy serves only its own machine, and a web page or app from elsewhere sent this. To "
     "allow its origin, name it in the route's `allowedOrigins` or with --allow-origin.",
 )
 _FOREIGN_HOST = ir.Refusal(
@@ -40,7 +40,7 @@ _FOREIGN_HOST = ir.Refusal(
 
 
 def refuse_foreign_hosts(domain: str) -> list[tuple[route_pb.RouteMatch, ir.Refusal]]:
-    """Return what the virtual host of this domain refuses whoever sends it."""
+    """Return matches for what this domain's virtual host rejects from every client."""
     if domain != "*":
         return []
     expression = f"(?i:({_LOCAL}){_PORT})"
@@ -50,7 +50,7 @@ def refuse_foreign_hosts(domain: str) -> list[tuple[route_pb.RouteMatch, ir.Refu
 def refuse_foreign_pages(
     domain: str, origins: Sequence[str]
 ) -> list[tuple[route_pb.RouteMatch, ir.Refusal]]:
-    """Return what the virtual host of this domain refuses of pages that `origins` does not name."""
+    """Return matches for what it rejects from pages that `origins` does not name."""
     hosts = _LOCAL if domain == "*" else f"{_LOCAL}|{_as_pattern(domain)}"
     ours = "|".join([f"(?i:https?://({hosts}){_PORT})", *map(re.escape, origins)])
     navigation = [_is_absent("origin"), _is("sec-fetch-site", "cross-site")]
@@ -61,16 +61,16 @@ def refuse_foreign_pages(
 
 
 def from_origins(origins: Sequence[str]) -> route_pb.HeaderMatcher:
-    """Return what matches requests of these origins."""
+    """Return a matcher for requests of these origins."""
     expression = {"safe_regex": {"regex": "|".join(map(re.escape, origins))}}
     return route_pb.HeaderMatcher(name="origin", string_match=expression)
 
 
 def with_origins(body: bytes, origins: Sequence[str]) -> bytes:
-    """Return a serialised route that matches requests of these origins only."""
+    """Return a serialized route that matches requests of these origins only."""
     route = route_pb.Route.FromString(body)
     route.match.headers.append(from_origins(origins))
-    return serialised(route)
+    return serialized(route)
 
 
 def _as_pattern(domain: str) -> str:

@@ -1,6 +1,6 @@
 """Client authentication of one route, by Envoy's own filters.
 
-Two filters in turn. The first finds the key, takes the auth scheme off and writes the key to
+Two filters in turn. The first finds the key, removes the auth scheme and writes the key to
 `KEY_HEADER`, which neither extproc nor the upstream gets. The second compares it with the route's
 keys. Keys are marked sensitive in Envoy's API, so that its configuration dump shows `[redacted]`
 (seen with 1.40).
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["client_auth_filters"]
 
 _PROXYS_OWN = "x-litellm-api-key"
-"""Clients send it beside the upstream's key, so it comes first."""
+"""Clients send it in addition to the upstream's key, so it takes precedence."""
 
 
 def client_auth_filters(route: ir.Route) -> dict[str, Any]:
-    """Return what turns client authentication on for a route; nothing where it has none."""
+    """Return the settings that enable client authentication for a route; empty if it has none."""
     if route.clients is None:
         return {}
     sources = [{"header": KEY_HEADER}]
@@ -37,10 +37,10 @@ def client_auth_filters(route: ir.Route) -> dict[str, Any]:
         sources.append({"query": route.key_parameter})
     auth = api_key_auth.ApiKeyAuthPerRoute(
         credentials=[{"key": client.key.reveal(), "client": client.id} for client in route.clients],
-        # The first that is not empty decides.
+        # The first value that is not empty decides.
         key_sources=sources,
-        # Not `hide_credentials`: it would encode the whole query anew. KEY_HEADER is removed from
-        # what extproc gets by the listener and from what the upstream gets by the route.
+        # Not `hide_credentials`: it would re-encode the whole query. The listener removes
+        # KEY_HEADER from requests to extproc, and the route from requests to the upstream.
         forwarding={"header": CLIENT_HEADER},
     )
     return {KEY_FILTER: any_of(_key_found(route.key_header)), CLIENT_AUTH_FILTER: any_of(auth)}
@@ -63,32 +63,32 @@ def _key_found(own: str) -> header_mutation.HeaderMutationPerRoute:
 
 
 def _write(expression: str, action: str) -> dict[str, object]:
-    # Where a header is missing, CEL fails and Envoy writes nothing; so it does with an empty value.
+    # If a header is missing, CEL fails and Envoy writes nothing; nor does it write an empty value.
     header = {"key": KEY_HEADER, "value": f"%CEL({expression})%"}
     return {"append": {"header": header, "append_action": action}}
 
 
 # CEL compiles a regular expression for each request, which costs about 50 µs of Envoy's CPU, so
-# that what most clients send does without. Two backslashes are one to CEL.
+# the most common forms do without one. Two backslashes are one to CEL.
 
 
 def _of_header(name: str) -> str:
-    """Return the CEL for what a header holds; nothing for a scheme alone.
+    """Return the CEL for a header's value; empty for a scheme without a key.
 
-    Several lines arrive joined by a comma, which no key equals.
+    Several header lines arrive joined by a comma, so they match no key.
     """
     value = f"request.headers['{name}']"
     return rf"{value}.size() == 6 ? re.extract({value}, '(?i)^bearer$|(.*)', '\\1') : {value}"
 
 
 def _without_scheme() -> str:
-    """Return the CEL for what has been found, without its auth scheme.
+    """Return the CEL for the found value without its auth scheme.
 
-    RFC 9110, 11.1: a scheme is case-insensitive, one or more blanks follow. Some SDKs send
+    RFC 9110, 11.1: a scheme is case-insensitive, and one or more spaces follow. Some SDKs send
     `Token K` or `Key K`.
     """
     value = f"request.headers['{KEY_HEADER}']"
-    # The next filter itself takes `Bearer ` off.
+    # The next filter removes `Bearer ` itself.
     usual = f"{value}.startsWith('Bearer ') && !{value}.startsWith('Bearer  ')"
     plain = rf"!{value}.contains('\t') && (({usual}) || !{value}.contains(' '))"
     blank = r"[ \\t]"

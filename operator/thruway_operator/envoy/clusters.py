@@ -1,7 +1,7 @@
-"""Upstream clusters: one for each distinct endpoint, named by its content.
+"""Upstream clusters: one for each distinct endpoint, named by a hash of its content.
 
-A changed upstream is a new cluster: routes move over, then the old one goes, and what is in flight
-stays. Equal endpoints of several routes share a cluster and so its connections.
+A changed upstream is a new cluster: routes switch to it, then the old one is removed, and requests
+in flight continue. Routes with equal endpoints share a cluster, and so its connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from thruway_operator.envoy.injection import injected_credential, upstream_filte
 from thruway_operator.envoy.names import SYSTEM_CA
 from thruway_operator.envoy.peers import TCP_KEEPALIVE, by_dns, is_ip, upstream_tls
 from thruway_operator.envoy.tunnel import authority, through_tunnel, tunnel_endpoint
-from thruway_operator.envoy.wire import AS_SENT, ads, any_of, duration, serialised
+from thruway_operator.envoy.wire import AS_SENT, ads, any_of, duration, serialized
 
 if TYPE_CHECKING:
     from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2 as generic
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 NO_LIMIT = 1_000_000
-"""Circuit breakers default to 1,024 requests, which a gateway of streams reaches."""
+"""Circuit breakers default to 1,024 requests, which a gateway with many streams reaches."""
 
 _BUFFER = 64 * 1024
 _TLS_VERSIONS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
@@ -60,31 +60,30 @@ def authority_secret(name: str) -> str:
 def credential_secret(endpoint: ir.Endpoint, credential: ir.Credential) -> str:
     """Return the SDS name of an endpoint's credential.
 
-    It holds the address: if key and upstream change at once, the old upstream, which is in use
-    until the routes have moved, must not be given the new key.
+    It contains the address: if key and upstream change at once, the old upstream, which is in use
+    until the routes switch, must not get the new key.
     """
     return f"{credential.secret}@{endpoint.host}:{endpoint.port}"
 
 
 def certificate_secret(endpoint: ir.Endpoint, name: str) -> str:
-    """Return the SDS name of a client certificate; as a credential's, it holds the address.
+    """Return the SDS name of a client certificate; like a credential's, it contains the address.
 
-    No namespace has a colon in its name, so it is never that of a credential.
+    A namespace's name contains no colon, so it never equals the name of a credential.
     """
     return f"certificate:{name}@{endpoint.host}:{endpoint.port}"
 
 
 def login_secret(proxy: ir.ForwardProxy) -> str:
-    """Return the SDS name of what is said to the proxy behind `Basic `."""
+    """Return the SDS name of the text after `Basic ` for a forward proxy."""
     return f"{proxy.login}@{proxy.host}:{proxy.port}"
 
 
 def tunnels(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bool:
     """Tell whether the endpoint is reached through a tunnel.
 
-    The other way through a proxy is the absolute form of RFC 9112, 3.2.2, which is what proxies
-    expect of plain HTTP/1.1: many allow CONNECT to port 443 only. WebSocket without TLS takes the
-    tunnel (RFC 6455, 4.1).
+    The alternative is the absolute form (RFC 9112, 3.2.2), which proxies expect for plain HTTP/1.1:
+    many allow CONNECT only to port 443. WebSocket without TLS uses a tunnel (RFC 6455, 4.1).
     """
     plain = endpoint.tls is None and endpoint.protocol is not ir.Protocol.HTTP2
     return endpoint.proxy is not None and (upgrades or not plain)
@@ -93,8 +92,8 @@ def tunnels(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bool:
 def needs_twin(endpoint: ir.Endpoint) -> bool:
     """Tell whether WebSocket needs a cluster of its own.
 
-    By HTTP/2 Envoy sends extended CONNECT, which APIs refuse; and requests in absolute form are the
-    forward proxy's, which knows of no WebSocket.
+    Over HTTP/2 Envoy sends extended CONNECT, which APIs reject. Requests in absolute form are for
+    the forward proxy, which does not support WebSocket.
     """
     auto = endpoint.protocol is ir.Protocol.AUTO and endpoint.tls is not None
     absolute = endpoint.proxy is not None and not tunnels(endpoint)
@@ -108,7 +107,7 @@ def proxy_cluster_name(proxy: ir.ForwardProxy, connect_timeout: int) -> str:
 
 
 def render_cluster(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bytes:
-    """Return the serialised cluster of an endpoint."""
+    """Return the serialized cluster of an endpoint."""
     protocol = ir.Protocol.HTTP1 if upgrades else endpoint.protocol
     name = cluster_name(endpoint, upgrades=upgrades)
     message = _cluster(
@@ -128,11 +127,11 @@ def render_cluster(endpoint: ir.Endpoint, *, upgrades: bool = False) -> bytes:
         socket = _proxy_socket(proxy)
     if socket is not None:
         message.transport_socket.CopyFrom(socket)
-    return serialised(message)
+    return serialized(message)
 
 
 def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
-    """Return the serialised cluster of a proxy, which gets nothing but CONNECT."""
+    """Return the serialized cluster of a proxy that gets only CONNECT requests."""
     options = http.HttpProtocolOptions(
         explicit_http_config={"http_protocol_options": {}},
         http_filters=upstream_filters([_login(proxy)] if proxy.login else []),
@@ -142,14 +141,14 @@ def render_proxy_cluster(proxy: ir.ForwardProxy, connect_timeout: int) -> bytes:
     socket = _proxy_socket(proxy)
     if socket is not None:
         message.transport_socket.CopyFrom(socket)
-    return serialised(message)
+    return serialized(message)
 
 
 def _cluster(name: str, connect_timeout: int, options: http.HttpProtocolOptions) -> cluster.Cluster:
     message = cluster.Cluster(
         name=name,
-        # Envoy takes what is before the first dot for the cluster's name in Prometheus' format, and
-        # what follows for a part of the metric's.
+        # In Prometheus' format, Envoy uses only what precedes the first dot as the cluster's name,
+        # and the rest as part of the metric's name.
         alt_stat_name=name.replace(".", "_"),
         connect_timeout=duration(connect_timeout),
         typed_extension_protocol_options={

@@ -1,6 +1,6 @@
-"""How a proxy in a cluster reaches the operator: TLS there, a ServiceAccount token here.
+"""How a proxy in a cluster reaches the operator: by TLS, with a ServiceAccount token.
 
-Token and CA come from files that kubelet replaces under way: see `secretfiles`.
+Token and CA come from files that kubelet replaces at run time: see `secretfiles`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class XdsService:
     addresses: tuple[tuple[str, int], ...]
     """(DNS name or IP address, port): one, or one for each replica."""
     server_name: str
-    """What the certificate has to be for: a DNS name or an IP address."""
+    """The DNS name or IP address that the certificate must be for."""
     token_file: str
     """A projected ServiceAccount token, which kubelet replaces before it expires."""
     ca_file: str
-    """PEM: who may have signed the certificate. It may be missing at first."""
+    """The CAs that may have signed the certificate (PEM). The file may be missing at first."""
     folder: str
-    """Where `secret_files` lie."""
+    """The folder of the `secret_files`."""
 
 
 def secret_files(service: XdsService) -> dict[str, str]:
-    """Return the text of the files in `service.folder`, by name. They hold paths, no secrets."""
+    """Return the text of the files in `service.folder`, by name. They contain paths, no secrets."""
     token = {"filename": service.token_file, **watch(service.token_file)}
     authority = {"trusted_ca": {"filename": service.ca_file}, **watch(service.ca_file)}
     return {
@@ -49,7 +49,7 @@ def secret_files(service: XdsService) -> dict[str, str]:
 
 
 def render_service_cluster(name: str, service: XdsService) -> cluster.Cluster:
-    """Return the cluster: a stream that breaks goes to the next replica."""
+    """Return the cluster; a stream that breaks is opened again on the next replica."""
     message = cluster.Cluster(
         name=name,
         connect_timeout=duration(2_000),
@@ -59,7 +59,7 @@ def render_service_cluster(name: str, service: XdsService) -> cluster.Cluster:
                 {"lb_endpoints": [_endpoint(host, port) for host, port in service.addresses]}
             ],
         },
-        # A replica that is not there, or does not answer, is left alone for a while.
+        # A replica that is missing or does not respond is not used for a while.
         outlier_detection={
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": {"value": 1},
@@ -95,7 +95,7 @@ def _options(service: XdsService) -> http.HttpProtocolOptions:
     return http.HttpProtocolOptions(
         explicit_http_config={
             "http2_protocol_options": {
-                # A replica whose node is gone says nothing: without pings that lasts for minutes.
+                # Without PINGs, the end of a replica's node goes unnoticed for minutes.
                 "connection_keepalive": {"interval": duration(5_000), "timeout": duration(3_000)}
             }
         },

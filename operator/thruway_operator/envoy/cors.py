@@ -1,10 +1,11 @@
 """Lets the web pages that a route allows read its responses (CORS; Fetch Standard, 3.3).
 
 A filter in the listener keeps the request's Origin if the route allows it. Thruway's own responses
-then get CORS headers, and on routes with `clientAuth` the upstream's too, if it sent none: browsers
-send no key with a preflight, so such an upstream never gets to decide. Not Envoy's CORS filter,
-which overwrites the upstream's headers. Never `Access-Control-Allow-Credentials`: cookies play no
-part here, and without them `*` is valid.
+then get CORS headers, and on routes with `clientAuth` the upstream's responses too, if they have
+none: browsers send no key with a preflight, so the upstream cannot decide there. Envoy's CORS
+filter is not used, because it overwrites the upstream's headers.
+`Access-Control-Allow-Credentials` is never sent: cookies are not used, and without them `*` is
+valid.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ _KEPT = "thruway.origin"
 ORIGIN_NOT_ALLOWED = ir.Refusal(
     403,
     "origin_not_allowed",
-    "This route does not allow web pages of this origin: name it in the route's `allowedOrigins`.",
+    "This route does not allow this origin: add it to the route's `allowedOrigins`.",
 )
 
 
 def origin_filter() -> dict[str, object]:
-    """Return the listener's filter, which is off until a route allows origins."""
+    """Return the listener's filter, which is off unless a route allows origins."""
     return {**extension(ORIGIN_FILTER, state.Config()), "disabled": True}
 
 
 def allowing(pages: ir.Pages) -> dict[str, Any]:
-    """Return what turns the filter on for a route; nothing if it allows no pages."""
+    """Return the settings that enable the filter for a route; empty if it allows no pages."""
     if not pages:
         return {}
     allowed = "%REQ(ORIGIN)%"  # the virtual host has refused all others: see `browsers`
@@ -73,7 +74,7 @@ def allowing(pages: ir.Pages) -> dict[str, Any]:
 
 
 def cors_headers() -> list[dict[str, object]]:
-    """Return what a response gets if its request's origin is allowed, unless it has them."""
+    """Return the headers that a response gets if its origin is allowed and it has none."""
     missing = f"'{_KEPT}' in filter_state && !('{_ALLOW_ORIGIN}' in response.headers)"
     return [
         _header(_ALLOW_ORIGIN, f"%FILTER_STATE({_KEPT}:PLAIN)%"),
@@ -85,7 +86,7 @@ def cors_headers() -> list[dict[str, object]]:
 def preflight_matches(
     match: route_pb.RouteMatch, pages: ir.Pages
 ) -> tuple[route_pb.RouteMatch, route_pb.RouteMatch]:
-    """Return what matches preflights of allowed pages, and those of all pages."""
+    """Return matchers for preflights of allowed pages, and of all pages."""
     allowed, every = (route_pb.RouteMatch(), route_pb.RouteMatch())
     for found in (allowed, every):
         found.CopyFrom(match)

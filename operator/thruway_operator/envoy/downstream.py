@@ -1,4 +1,4 @@
-"""How the shared gateway receives connections: TLS of its own, and an age at which they end."""
+"""How the shared gateway accepts connections: with its own TLS, and a maximum age."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _SDS: Final = "listener-tls"
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What the listener is served with. Absolute paths, those of Envoy's own file system."""
+    """The listener's certificate. Paths are absolute, in Envoy's own file system."""
 
     chain_file: str
     key_file: str
     folder: str
-    """Where `certificate_files` lie."""
+    """The folder of the `certificate_files`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Downstream:
-    """What the listener does with connections; by default what suits a sidecar."""
+    """How the listener treats connections; the defaults are those of a sidecar."""
 
     certificate: Certificate | None = None
     """None: plain text."""
     connection_age_ms: int = 0
-    """Milliseconds after which a connection ends with its next answer; 0: never. Requests under
-    way, however long, are never cut by it: HTTP/1.1 gets `connection: close`, HTTP/2 GOAWAY."""
+    """Milliseconds after which a connection ends with its next response; 0: never. It never cuts a
+    request, however long: HTTP/1.1 gets `connection: close`, HTTP/2 GOAWAY."""
 
 
 PLAIN: Final = Downstream()
-"""What suits a sidecar."""
+"""The settings of a sidecar."""
 
 
 def certificate_files(certificate: Certificate) -> dict[str, str]:
-    """Return the text of the files in `certificate.folder`, by name. They hold paths alone."""
+    """Return the text of the files in `certificate.folder`, by name. They contain only paths."""
     pair = {
         "certificate_chain": {"filename": certificate.chain_file},
         "private_key": {"filename": certificate.key_file},

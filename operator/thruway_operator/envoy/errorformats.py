@@ -1,7 +1,7 @@
-"""Envoy's own replies as the JSON that the SDKs of the route's provider parse.
+"""Renders Envoy's own replies as the JSON that the SDKs of the route's provider parse.
 
-A route says its format in its metadata, so the listener holds one mapper for each reply in each
-format. Requests that no route claims get OpenAI's.
+A route names its format in its metadata, so the listener has a mapper for each reply in each
+format. Requests that match no route get OpenAI's format.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _GEMINI_STATUSES = {
 
 
 def local_reply_config() -> hcm.LocalReplyConfig:
-    """Return the mapping of Envoy's own replies; the first that fits is taken."""
+    """Return the mapping of Envoy's own replies; the first one that matches is used."""
     errors = [_mapper(reply, of) for reply in REPLIES for of in reversed(ir.ErrorFormat)]
     return hcm.LocalReplyConfig(mappers=[_unchanged(), *errors])
 
 
 def _unchanged() -> hcm.ResponseMapper:
-    # The response to a preflight, which is no error.
+    # The response to a preflight is not an error.
     return hcm.ResponseMapper(filter=_if(f"{DIRECT} && response.code < 300"))
 
 

@@ -1,4 +1,4 @@
-"""One route's share of the configuration, and a snapshot made of many shares."""
+"""Renders each route's share of the configuration, and assembles shares into a snapshot."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from thruway_operator.envoy.routes import (
     render_routes,
 )
 from thruway_operator.envoy.secrets import render_authority, render_certificate, render_credential
-from thruway_operator.envoy.wire import joined, serialised
+from thruway_operator.envoy.wire import joined, serialized
 from thruway_operator.xds.protocol.resources import CLUSTER, ROUTE, SECRET, Fragment, Resource
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ _ROUTES = 3  # VirtualHost.routes
 
 @dataclass(frozen=True, slots=True)
 class RouteShare:
-    """What one route adds to the RouteConfiguration: serialised routes for some host names."""
+    """What one route adds to the RouteConfiguration: serialized routes for some host names."""
 
     hostnames: tuple[str, ...]
     routes: tuple[bytes, ...]
     origins: tuple[str, ...] = ()
-    """Pages that may call it on a proxy that keeps others out."""
+    """Origins of pages that may call it on a proxy that rejects other pages."""
 
 
 class Renderer:
@@ -153,8 +153,8 @@ def assemble(
 ) -> Snapshot:
     """Return the snapshot of these fragments; the same for any order of them.
 
-    `keep_browsers_out` is for a proxy on loopback: web pages from elsewhere get 403, except those
-    of `allowed_origins` and, on its paths, those that a route allows.
+    `keep_browsers_out` is for a proxy on loopback: web pages of other origins get 403, except those
+    of `allowed_origins`, and those that a route allows on its paths.
     """
     ordered = sorted(fragments, key=lambda fragment: fragment.id)
     pages = ir.Pages(allowed_origins, local=True) if keep_browsers_out else ir.Pages()
@@ -190,7 +190,7 @@ def _route_configuration(fragments: Sequence[Fragment], pages: ir.Pages) -> byte
     # A client may or may not name the port; hostnames are compared without it.
     head = route_pb2.RouteConfiguration(name=ROUTE_CONFIG, ignore_port_in_host_matching=True)
     hosts = ((_VIRTUAL_HOSTS, _virtual_host(domain, shares, pages)) for domain in domains)
-    return serialised(head) + joined(hosts)
+    return serialized(head) + joined(hosts)
 
 
 def _virtual_host(domain: str, shares: Sequence[RouteShare], pages: ir.Pages) -> bytes:
@@ -209,11 +209,11 @@ def _virtual_host(domain: str, shares: Sequence[RouteShare], pages: ir.Pages) ->
     routes = [route for share in here for route in share.routes]
     head = route_components_pb2.VirtualHost(name=domain, domains=[domain])
     every = (*first, *allowed, *foreign, *routes, *last)
-    return serialised(head) + joined((_ROUTES, route) for route in every)
+    return serialized(head) + joined((_ROUTES, route) for route in every)
 
 
 def _covers(hostname: str, domain: str) -> bool:
-    # Envoy picks one virtual host, the most specific; so it holds the routes of wider names too.
+    # Envoy uses only the most specific virtual host, so it contains the routes of wider names too.
     if hostname == domain:
         return True
     return hostname.startswith("*.") and domain.endswith(hostname[1:])

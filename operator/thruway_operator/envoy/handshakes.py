@@ -1,13 +1,13 @@
 """WebSocket handshakes to which the upstream does not respond with 101.
 
-Envoy passes a 4xx or 5xx, but of any other response to `Upgrade: websocket` it drops the body and
-makes a local reply of the rest. For other upgrades it passes every response, and still holds back
-what the client sends until the upstream accepts. So the route disguises the upgrade, and the
-cluster's last filter writes the client's own words back.
+Envoy forwards 4xx and 5xx responses to `Upgrade: websocket`, but drops the body of any other
+response and turns the rest into a local reply. For other upgrades it forwards every response, and
+still holds back what the client sends until the upstream accepts. So the route disguises the
+upgrade, and the cluster's last filter restores the client's header.
 
-By HTTP/2 a 2xx would accept the handshake (RFC 8441, 5), and Envoy starts the timeout of a
-disguised handshake only when the client has sent all it will ever send. So there, and on routes
-with `timeouts.request`, the local reply stays, as a 502 of ours, and a filter removes the
+Over HTTP/2 a 2xx would accept the handshake (RFC 8441, 5), and Envoy starts the timeout of a
+disguised handshake only when the client has sent everything. So there, and on routes with
+`timeouts.request`, the local reply stays, as a 502 with our code, and a filter removes the
 upstream's headers.
 """
 
@@ -38,7 +38,7 @@ DISGUISE: list[dict[str, object]] = [
         "append_action": "OVERWRITE_IF_EXISTS",
     },
 ]
-"""What a route that serves WebSocket does to request headers."""
+"""The changes to request headers on a route that serves WebSocket."""
 
 
 def undisguise() -> dict[str, object]:
@@ -53,7 +53,7 @@ def undisguise() -> dict[str, object]:
 
 
 def handshake_filter() -> dict[str, object]:
-    """Return the listener's filter; it is on for all, because each route would need a matcher."""
+    """Return the listener's filter; it is always on, because each route would need a matcher."""
     own = {"content-type": "application/json", CODE_HEADER: UPGRADE_REFUSED, RETRY_HEADER: "false"}
     mutations = [
         {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "[^:].*"}}}},

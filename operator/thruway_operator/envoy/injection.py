@@ -1,7 +1,7 @@
 """Credentials put into requests by Envoy's `credential_injector`, in a cluster's filter chain.
 
-The injector has no per-route form, so it stands in the cluster. Without its secret it answers 401
-itself, which the listener maps; the request never goes out bare.
+The injector has no per-route settings, so it belongs to the cluster. Without its secret it replies
+with 401, which the listener maps; the request is never sent without its credential.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def injected_credential(
 def upstream_filters(
     credentials: Sequence[generic.Generic], *, upgrades: bool = False
 ) -> list[dict[str, object]]:
-    """Return the upstream HTTP filters that put these into a request; none if there is no need.
+    """Return the upstream HTTP filters that inject these credentials; empty if none is needed.
 
     `upgrades`: handshakes arrive as `handshakes.DISGUISE` leaves them.
     """

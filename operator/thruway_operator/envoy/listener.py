@@ -1,7 +1,7 @@
-"""The listener, which never changes: every filter is installed, routes turn them on and off.
+"""The listener, which never changes: every filter is installed, and routes enable them.
 
-A change of listener cuts long streams after its drain time, so only routes, clusters and secrets
-ever change. The settings keep paths, queries and headers byte for byte; those of Envoy's guide for
+A changed listener cuts long streams after its drain time, so only routes, clusters and secrets
+change. The settings keep paths, queries and headers byte for byte; those of Envoy's guide for
 edge proxies (normalising paths, merging slashes) would break passthrough.
 """
 
@@ -50,7 +50,7 @@ from thruway_operator.envoy.wire import (
     duration,
     extension,
     joined,
-    serialised,
+    serialized,
     struct,
 )
 
@@ -63,8 +63,8 @@ __all__ = ["ACCESS_LOG", "render_listener"]
 
 _HOUR = 3_600_000
 _MESSAGE_TIMEOUT = 10_000
-"""How long extproc may take, in milliseconds. It needs less than one; but a laptop may stall, and
-kubelet takes seconds to start a killed container again: in a sidecar it holds the only worker."""
+"""How long extproc may take, in milliseconds. It needs less than one, but a laptop may stall, and
+kubelet takes seconds to restart a killed container, which is a sidecar's only worker."""
 _JITTER = 8
 """HttpProtocolOptions.max_connection_duration_jitter, which xds-protos 1.85 does not know."""
 _TCP_KEEPALIVE = 37
@@ -130,7 +130,7 @@ def render_listener(
         ],
     )
     # The additional addresses inherit it.
-    rendered.MergeFromString(joined([(_TCP_KEEPALIVE, serialised(TCP_KEEPALIVE))]))
+    rendered.MergeFromString(joined([(_TCP_KEEPALIVE, serialized(TCP_KEEPALIVE))]))
     return rendered
 
 
@@ -211,7 +211,7 @@ def _all_protocols(age: int) -> protocol.HttpProtocolOptions:
     if age:
         options.max_connection_duration.FromMilliseconds(age)
         jitter = percent_pb2.Percent(value=20)
-        options.MergeFromString(joined([(_JITTER, serialised(jitter))]))
+        options.MergeFromString(joined([(_JITTER, serialized(jitter))]))
     return options
 
 

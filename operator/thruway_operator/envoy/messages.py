@@ -110,7 +110,7 @@ def _part(field: FieldDescriptor, value: Any) -> Any:  # noqa: ANN401 - plain da
 
 
 def parsed(kind: str, body: bytes) -> Any:  # noqa: ANN401 - untyped protobuf
-    """Return the message of a serialised resource of this xDS type."""
+    """Return the message of a serialized resource of this xDS type."""
     name = kind.rpartition("/")[2]
     return GetMessageClass(Default().FindMessageTypeByName(name)).FromString(body)
 

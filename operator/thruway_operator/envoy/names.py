@@ -1,4 +1,4 @@
-"""Names that the static listener and the dynamic routes have to agree on."""
+"""Names that the static listener and the dynamic routes share."""
 
 __all__ = [
     "CLIENT_AUTH_FILTER",
@@ -34,4 +34,4 @@ SYSTEM_CA = "ca/system"
 TUNNEL_LISTENER = "thruway-tunnel"
 TUNNEL_GATE = "thruway-tunnel-gate"
 TUNNEL_METADATA = "thruway.tunnel"
-"""Namespace of the metadata that tells the tunnel's listener where to."""
+"""Namespace of the metadata with a tunnel's destination."""

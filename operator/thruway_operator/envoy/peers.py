@@ -1,4 +1,4 @@
-"""How Envoy finds a peer, knows that it is the right one, and notices that it is dead."""
+"""How Envoy finds a peer, verifies it, and notices that it is dead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TCP_KEEPALIVE", "by_dns", "is_ip", "upstream_tls"]
 
-# By default a name server that does not answer holds up a new cluster for a minute.
+# By default a name server that does not respond delays a new cluster for a minute.
 _RESOLVER = cares.CaresDnsResolverConfig(
     query_timeout_seconds={"value": 1}, query_tries={"value": 3}
 )
@@ -26,15 +26,15 @@ _RESOLVER = cares.CaresDnsResolverConfig(
 TCP_KEEPALIVE = address.TcpKeepalive(
     keepalive_time={"value": 60}, keepalive_interval={"value": 15}, keepalive_probes={"value": 3}
 )
-"""Finds a dead peer, or a NAT that forgot the connection, within two minutes.
+"""Detects a dead peer, or a NAT that forgot the connection, within two minutes.
 
-The kernel of a peer that is merely busy acknowledges the probes for it. HTTP/2 PINGs and
+The kernel of a busy peer acknowledges the probes. HTTP/2 PINGs and
 TCP_USER_TIMEOUT must not be used: both cut a living peer that does not read for a while.
 """
 
 
 def is_ip(host: str) -> bool:
-    """Tell an IP address, without brackets, from a name."""
+    """Tell whether the host is an IP address (without brackets)."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -58,8 +58,8 @@ def upstream_tls(
 ) -> dict[str, object]:
     """Return the transport socket to a peer whose certificate is for `server_name`.
 
-    `authority` is the SdsSecretConfig of who may have signed it, `minimum` the oldest version of
-    TLS, as Envoy names it, and `own` the SdsSecretConfig of what is shown to the peer, if anything.
+    `authority` is the SdsSecretConfig of the CAs that may have signed it, `minimum` the oldest
+    version of TLS, as Envoy names it, and `own` that of the client certificate, if any.
     """
     numeric = is_ip(server_name)
     name = {"san_type": "IP_ADDRESS" if numeric else "DNS", "matcher": {"exact": server_name}}

@@ -30,7 +30,7 @@ UPGRADE_REFUSED = "upstream_refused_upgrade"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One of Envoy's own answers and what becomes of it."""
+    """One of Envoy's own replies, and what clients get instead."""
 
     when: str
     """A condition in CEL."""
@@ -39,7 +39,7 @@ class Reply:
     status: int = 0
     """Status for the client; 0 keeps Envoy's, which is then from 400 to 499."""
     retry: bool = True
-    """False for what stays wrong until somebody has changed something."""
+    """False for errors that persist until somebody changes something."""
 
 
 _DETAILS = "response.code_details"
@@ -66,8 +66,8 @@ DIRECT = _is("direct_response")
 """The condition for the response of a route that forwards nothing."""
 
 _OF_ROUTES = (
-    # What a route says itself: its code and its sentence are in the route. With a status of 500 or
-    # more, something that the route needs is not there.
+    # Responses of a route itself, which contains the code and the message. From 500 on, something
+    # that the route needs does not exist.
     Reply(f"{DIRECT} && response.code >= 500", *_DIRECT, status=503, retry=False),
     Reply(DIRECT, *_DIRECT),
 )
@@ -86,17 +86,17 @@ _OF_CLIENTS = (
         401,
     ),
     Reply(
-        # The last: just below a limit, and with what Envoy and extproc add, beyond it.
+        # The last one: the headers exceed the limit only with what Envoy and extproc add.
         _is(*_TOO_LARGE, "header_mutation_result_exceeds_limit"),
         _LARGE,
         "The request's line and headers are larger than 60 KiB, or there are more than 200 "
-        "headers. Send less.",
+        "headers. Send fewer or shorter headers.",
         431,
     ),
     Reply(
         _is("request_header_timeout"),
         "request_headers_timeout",
-        "The request's headers were not complete within 10 seconds. Send them at once.",
+        "The request's headers were not complete within 10 seconds. Send them without a pause.",
         408,
     ),
     Reply(
@@ -108,16 +108,16 @@ _OF_CLIENTS = (
     Reply(
         _is("http1.", "http2.", "http.", "missing_host_header", "path_normalization_failed"),
         "malformed_request",
-        "This is no request that HTTP allows: check its first line, its Host, the characters in "
-        "its path and headers, and how its body is sent. If the base URL begins with https://, try "
-        "http://.",
+        "This is not a valid HTTP request: check its first line, its Host header, the characters "
+        "in its path and headers, and how its body is sent. If the base URL begins with "
+        "https://, try http://.",
         400,
     ),
 )
 
 _OF_THE_PROXY = (
     Reply(
-        # Before it has any routes, extproc gets the request, and no rule.
+        # Before Envoy has any routes, extproc gets the request, but no rule.
         _is("cluster_not_found", "thruway_rule_missing"),
         "config_pending",
         f"The proxy is still getting its configuration, {_NOT_SENT}",
@@ -134,7 +134,7 @@ _OF_THE_PROXY = (
     Reply(
         _is("ext_proc", "spurious_message", "unhandled_message", "header_mutation_"),
         "processor_unavailable",
-        f"The proxy's request processor gave no usable answer, {_NOT_SENT}",
+        f"The proxy's request processor sent no usable response, {_NOT_SENT}",
         503,
     ),
     Reply(
@@ -146,8 +146,8 @@ _OF_THE_PROXY = (
     Reply(
         _is("failed_to_inject_credential"),
         "credential_missing",
-        "The route's credential is not there, so nothing was sent. Check the Secret that the route "
-        "names.",
+        "The route's credential does not exist, so nothing was sent. Check the Secret that the "
+        "route names.",
         503,
         retry=False,
     ),
@@ -165,14 +165,14 @@ _OF_UPSTREAMS = (
         _is(f"{_NO_ANSWER}{{connection_timeout"),
         "upstream_connect_timeout",
         "No connection to the upstream within the route's `timeouts.connect`, so nothing was sent. "
-        "Check the route's upstream, and what stands between: firewalls, a proxy.",
+        "Check the route's upstream, and firewalls and proxies on the way.",
         504,
     ),
     Reply(
         _holds(_NO_ANSWER, "certificate_has_expired"),
         _UNTRUSTED,
-        "The upstream's certificate has expired, so nothing was sent. Whoever runs the upstream "
-        "has to renew it.",
+        "The upstream's certificate has expired, so nothing was sent. The upstream's operator "
+        "must renew it.",
         502,
         retry=False,
     ),
@@ -187,19 +187,19 @@ _OF_UPSTREAMS = (
     Reply(
         _holds(_NO_ANSWER, "CERTIFICATE_VERIFY_FAILED"),
         _UNTRUSTED,
-        "The upstream's certificate is of no authority that is trusted here, so nothing was sent. "
-        "Name the right one in `upstream.tls.caCertificateRef`, or add it to the machine's.",
+        "The upstream's certificate is not signed by a trusted CA, so nothing was sent. Name the "
+        "CA in `upstream.tls.caCertificateRef`, or add it to the trusted CAs of the machine.",
         502,
         retry=False,
     ),
     Reply(
-        # An internal address is the beginning of a tunnel.
+        # An internal address belongs to a tunnel.
         f"{_holds(_NO_ANSWER, 'Connection_reset_by_peer')} && "
         'upstream.address.startsWith("envoy:")',
         "forward_proxy_failed",
-        "The forward proxy of this network opened no tunnel to the upstream, or broke it off, so "
-        "nothing was sent. Thruway's log says why: it cannot be reached, refuses this upstream, or "
-        "wants a login.",
+        "The forward proxy opened no tunnel to the upstream, or closed it, so nothing was sent. "
+        "Thruway's log says why: the proxy cannot be reached, rejects this upstream, or requires "
+        "a login.",
         502,
     ),
     Reply(
@@ -207,15 +207,15 @@ _OF_UPSTREAMS = (
         "upstream_tls_failed",
         "The upstream and the proxy did not agree on TLS, so nothing was sent. Check that the "
         "route's upstream is https:// on that port, and `upstream.tls`: minVersion, and "
-        "clientCertificateRef if it asks for a certificate.",
+        "clientCertificateRef if it requires a certificate.",
         502,
         retry=False,
     ),
     Reply(
         _is(*_NO_CONNECTION),
         "upstream_unreachable",
-        "The upstream accepts no connection, so nothing was sent. Check the host and the port of "
-        "the route's upstream, and that it runs.",
+        "The upstream does not accept connections, so nothing was sent. Check the host and the "
+        "port of the route's upstream, and that it is running.",
         502,
     ),
     Reply(
@@ -230,44 +230,44 @@ _OF_UPSTREAMS = (
     Reply(
         _is(f"{_NO_ANSWER}{{protocol_error"),
         "upstream_invalid_response",
-        "What the upstream answered is not HTTP, or was cut off in its headers, or has headers "
-        "larger than 256 KiB. Check that the route's upstream is the API that is meant.",
+        "The upstream's response is not valid HTTP, ends within its headers, or has headers larger "
+        "than 256 KiB. Check that the route's upstream is the intended API.",
         502,
     ),
     Reply(
-        # Bytes of the body are missing. Envoy writes before it reads, so a write that fails hides a
-        # response that is already there.
+        # The body is incomplete. Envoy writes before it reads, so a failed write hides a response
+        # that has already arrived.
         f"({_is(*_CUT)}) && request.total_size < request.size",
         "upstream_closed_early",
         "The upstream closed the connection while the request's body was still being sent, so its "
-        "response, if it sent one, is lost. Its usual reason is a body that is too large: send "
-        "less, or look at the upstream's log.",
+        "response, if there was one, is lost. The usual reason is a body that is too large: send "
+        "a smaller one, or check the upstream's log.",
         502,
     ),
     Reply(
         _is(_NO_ANSWER),
         "upstream_reset",
-        "The upstream closed the connection before it answered. It may have begun to handle the "
-        "request.",
+        "The upstream closed the connection before it responded. It may have started to process "
+        "the request.",
         502,
     ),
     Reply(
         _is("response_timeout"),
         "upstream_timeout",
-        "The upstream's answer was not complete within the route's `timeouts.request`. Raise it, "
-        "or ask for less.",
+        "The upstream's response was not complete within the route's `timeouts.request`. Increase "
+        "it, or request less.",
         504,
     ),
     Reply(
         _is("stream_idle_timeout"),
         "idle_timeout",
-        "Nothing passed in either direction for as long as the route's `timeouts.idle`. Raise it, "
-        "or stream.",
+        "Nothing was sent in either direction for the route's `timeouts.idle`. Increase it, or "
+        "stream.",
         504,
     ),
 )
 
-_LOOK = "The proxy could not handle the request. Its log says more."
+_LOOK = "The proxy could not handle the request. See its log."
 
 REPLIES = (
     *_OF_ROUTES,
@@ -275,13 +275,13 @@ REPLIES = (
     *_OF_THE_PROXY,
     *_OF_UPSTREAMS,
     Reply("response.code >= 400 && response.code < 500", "proxy_error", _LOOK),
-    # An answer that a filter makes itself is no success, whatever it says.
+    # A reply that a filter generates is never a success, whatever its status.
     Reply("true", "proxy_error", _LOOK, 500),
 )
-"""The first that fits is taken."""
+"""The first one that matches is used."""
 
-# How a call can end after its response has begun, or without one. By then the headers can be the
-# upstream's, and so can a code in them.
+# How a call can end after its response has started, or without one. The headers, and a code in
+# them, may then be the upstream's.
 _ENDED = (
     (_is("downstream_remote_disconnect", "downstream_local_disconnect"), "client_closed"),
     (_is("upstream_reset_after_response_started"), "upstream_cut_off"),
@@ -294,8 +294,8 @@ _ENDED = (
 
 def _code_in_log() -> str:
     # The details decide, not the status: Envoy's own reply to gRPC is a 200, and an upstream's
-    # error may have a header of this name. A WebSocket has no end that Envoy would call a good one,
-    # so 101 says nothing. Without a response, looking into its headers would be an error.
+    # error may have a header of this name. Envoy reports no normal end of a WebSocket, so
+    # 101 says nothing. Without a response, reading its headers would be an error.
     choices = [
         (f'{_DETAILS} == "via_upstream" || (has(response.code) && response.code == 101)', '""'),
         *((when, f'"{code}"') for when, code in _ENDED),
@@ -311,4 +311,4 @@ def _code_in_log() -> str:
 
 
 CODE_IN_LOG = f"%CEL({_code_in_log()})%"
-"""The code of a call, for the access log: empty where the upstream has responded in full."""
+"""The code of a call, for the access log: empty if the upstream responded completely."""

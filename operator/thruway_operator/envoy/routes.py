@@ -23,7 +23,7 @@ from thruway_operator.envoy.cors import (
 )
 from thruway_operator.envoy.handshakes import DISGUISE
 from thruway_operator.envoy.names import EXT_PROC_FILTER, GUARD_FILTER, METADATA
-from thruway_operator.envoy.wire import any_of, duration, escaped, serialised
+from thruway_operator.envoy.wire import any_of, duration, escaped, serialized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ __all__ = [
     "render_routes",
 ]
 
-# Our own filters, and Envoy, add these to what they forward; Thruway adds nothing.
+# Our filters and Envoy add these headers to requests; Thruway forwards none of them.
 _ADDED_HERE = (
     CLIENT_HEADER,
     KEY_HEADER,
@@ -56,7 +56,7 @@ _OFF = any_of(route_pb.FilterConfig(disabled=True))
 
 
 def render_routes(route: ir.Route) -> list[bytes]:
-    """Return the serialised Envoy routes of one route, in the order in which they match."""
+    """Return the serialized Envoy routes of one route, in the order in which they match."""
     rendered: list[route_pb.Route] = []
     filters = allowing(route.pages)
     for branch in route.branches:
@@ -72,42 +72,42 @@ def render_routes(route: ir.Route) -> list[bytes]:
             else:
                 forwarding = _forwarding(route, branch, match, branch.outcome)
                 rendered += [_formatted(item, route) for item in forwarding]
-    return [serialised(item) for item in rendered]
+    return [serialized(item) for item in rendered]
 
 
 def _handles_preflights(route: ir.Route) -> bool:
-    """Whether preflights end here: they carry no client's key, and not every method is allowed."""
+    """Whether preflights end here: they carry no key, and not every method is allowed."""
     forbidden = bool(route.pages and route.methods) and "OPTIONS" not in route.methods
     return route.clients is not None or forbidden
 
 
 def last_routes(pages: ir.Pages = _NO_PAGES) -> list[bytes]:
-    """Return what responds when no route does, so that these pages can read it."""
+    """Return the routes that respond if no other does, readable for these pages."""
     refusal = ir.Refusal(
         404,
         "route_not_found",
         "No PassthroughRoute serves this path. Check the base URL: its host name, and its path, "
-        "which is that of a route, with or without a version such as /v1 behind it.",
+        "which must be a route's path, with or without a version such as /v1 after it.",
     )
     match = route_pb.RouteMatch(prefix="/")
     routes = _preflights("", match, pages) if pages else []
     routes.append(_refusing("", match, refusal, allowing(pages)))
-    return [serialised(route) for route in routes]
+    return [serialized(route) for route in routes]
 
 
 def first_routes(domain: str, *, keep_browsers_out: bool) -> list[bytes]:
-    """Return what is refused in the virtual host of this domain, before any route is tried."""
+    """Return the routes that reject requests to this domain before any other route is tried."""
     hosts = refuse_foreign_hosts(domain) if keep_browsers_out else []
     return [_tunnels(), _two_hosts(), _dot_segments(), *_refusals(hosts)]
 
 
 def foreign_pages(domain: str, origins: Sequence[str]) -> list[bytes]:
-    """Return what is refused of pages that neither this machine has nor `origins` names."""
+    """Return the routes that reject pages of other machines, unless `origins` names them."""
     return _refusals(refuse_foreign_pages(domain, origins))
 
 
 def _refusals(pairs: Iterable[tuple[route_pb.RouteMatch, ir.Refusal]]) -> list[bytes]:
-    return [serialised(_refusing("", match, refusal)) for match, refusal in pairs]
+    return [serialized(_refusing("", match, refusal)) for match, refusal in pairs]
 
 
 def _preflights(
@@ -126,20 +126,20 @@ def _preflights(
 
 
 def _tunnels() -> bytes:
-    # No other route matches CONNECT; without any, filters would run without their settings.
+    # No other route matches CONNECT; without this one, filters would run without their settings.
     refusal = ir.Refusal(
         405,
         "connect_not_supported",
-        "This is no forward proxy: take it out of HTTP_PROXY and HTTPS_PROXY, and make it the base "
-        "URL of the SDK.",
+        "This is not a forward proxy: remove it from HTTP_PROXY and HTTPS_PROXY, and make it the "
+        "base URL of the SDK.",
     )
     match = route_pb.RouteMatch(connect_matcher={})
     route = _refusing("", match, refusal)
-    # RFC 9110, 15.5.6: a 405 says what is allowed.
+    # RFC 9110, 15.5.6: a 405 lists the allowed methods.
     route.response_headers_to_add.extend(
         [_header("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
     )
-    return serialised(route)
+    return serialized(route)
 
 
 def _two_hosts() -> bytes:
@@ -147,23 +147,23 @@ def _two_hosts() -> bytes:
     refusal = ir.Refusal(
         400,
         "malformed_request",
-        "The request names more than one Host. Send the one that is meant.",
+        "The request has more than one Host header. Send one.",
     )
     headers = [{"name": ":authority", "string_match": {"contains": ","}}]
     match = route_pb.RouteMatch(prefix="/", headers=headers)
-    return serialised(_refusing("", match, refusal))
+    return serialized(_refusing("", match, refusal))
 
 
 def _dot_segments() -> bytes:
-    # A path that could climb out of a route.
+    # A path that could leave its route.
     refusal = ir.Refusal(
         400,
         "path_has_dot_segments",
-        "The path holds a `.` or `..` segment, plain or escaped. Send the path that is meant.",
+        "The path contains a `.` or `..` segment, plain or escaped. Send the path without it.",
     )
     dots = r"(?i)[^?]*(/|\\|%2f|%5c)(\.|%2e){1,2}((/|\\|%2f|%5c|;|%3b).*)?"
     match = route_pb.RouteMatch(safe_regex={"regex": dots})
-    return serialised(_refusing("", match, refusal))
+    return serialized(_refusing("", match, refusal))
 
 
 def clusters_of(route: ir.Route) -> list[tuple[ir.Endpoint, bool]]:
@@ -220,7 +220,7 @@ def _forwarding(
         refusal = ir.Refusal(
             405,
             "method_not_allowed",
-            f"This route allows {', '.join(route.methods)} only.",
+            f"This route allows only {', '.join(route.methods)}.",
         )
         refusing = _refusing(name, _path(match), refusal, pages)
         refusing.response_headers_to_add.append(_header("allow", ", ".join(route.methods)))

@@ -1,7 +1,7 @@
-"""Secrets that Envoy reads from files which kubelet replaces under way.
+"""Secrets that Envoy reads from files that kubelet replaces at run time.
 
-A secret in the bootstrap itself never reloads (seen with 1.40), so a small file beside the
-bootstrap, which SDS reads, names the file that holds it.
+A secret in the bootstrap itself never reloads (observed with 1.40), so a small file next to the
+bootstrap, which SDS reads, names the secret's file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Se
 
 
 def secret_file(name: str, secret: dict[str, object]) -> dict[str, str]:
-    """Return name and text of the file that describes a secret; it holds paths alone."""
+    """Return name and text of the file that describes a secret; it contains only paths."""
     resource = {"@type": _TYPE, "name": name, **secret}
     return {f"{name}.json": json.dumps({"resources": [resource]})}
 
@@ -31,9 +31,9 @@ def watch(path: str) -> dict[str, object]:
 def from_file(folder: str, name: str, *, awaited: str = "") -> secret_pb2.SdsSecretConfig:
     """Refer to the secret whose `secret_file` lies in `folder`.
 
-    `awaited`: the file that it names, which may be missing at first. Envoy then refuses the secret
-    and never looks at the folder again (seen with 1.40), so that the folder has to lead it back to
-    the description.
+    `awaited` is the file that it names, which may be missing at first. Envoy then rejects the
+    secret, and never looks at the folder again (observed with 1.40), so a change of the folder must
+    lead it back to the description.
     """
     source: dict[str, object] = {"path": str(PurePosixPath(folder) / f"{name}.json")}
     if awaited:

@@ -1,18 +1,18 @@
-"""The way through a forward proxy: CONNECT (RFC 9110, 9.3.6).
+"""Tunnels through a forward proxy: CONNECT (RFC 9110, 9.3.6).
 
-Envoy's `http_11_proxy` transport socket resolves the upstream's name first, which many networks do
-on the proxy alone; it wants the proxy's address, not its name, and knows neither a login nor TLS to
-the proxy. So the cluster of an upstream behind a proxy leads into two listeners inside of Envoy,
-static and the same for all:
+Envoy's `http_11_proxy` transport socket resolves the upstream's name first, which in many networks
+only the proxy can; it needs the proxy's address instead of its name, and supports neither a login
+nor TLS to the proxy. So the cluster of an upstream behind a proxy leads to two internal listeners,
+which are static and the same for all:
 
-1. the tunnel: its tcp_proxy asks for CONNECT; the endpoint's metadata says where to, and through
-   which cluster;
+1. the tunnel: its tcp_proxy sends CONNECT; the endpoint's metadata names the destination and the
+   cluster to use;
 2. the gate: its router sends that CONNECT to the proxy's cluster, whose upstream filters inject the
    login from its secret. tcp_proxy could do both (runtime flag
    `upstream_http_filters_with_tcp_proxy`), but with it Envoy 1.40 crashes once a proxy's cluster is
-   removed below a living tunnel.
+   removed under an open tunnel.
 
-TLS is the upstream's own and goes through end to end.
+TLS to the upstream is end to end.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _internal(name: str, network_filter: dict[str, object]) -> listener.Listener
         name=name,
         internal_listener={},
         per_connection_buffer_limit_bytes={"value": _BUFFER_KIB * 1024},
-        # These are no clients' connections, which the limit is about.
+        # The limit is for clients' connections, which these are not.
         ignore_global_conn_limit=True,
         filter_chains=[{"filters": [network_filter]}],
     )
@@ -153,7 +153,7 @@ def _gate() -> hcm.HttpConnectionManager:
 
 
 def _failures() -> dict[str, object]:
-    # The request's own log says only that the connection ended: the reason is known here alone.
+    # The request's own log says only that the connection ended; the reason is known only here.
     line = stream.StdoutAccessLog(log_format={"json_format": struct(_LOG)})
     refused = {
         "comparison": {

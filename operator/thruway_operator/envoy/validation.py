@@ -1,4 +1,4 @@
-"""Envoy's own word on the configuration: `envoy --mode validate`, and which route is to blame."""
+"""Lets Envoy validate the configuration (`envoy --mode validate`), and finds the route at fault."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from thruway_operator.envoy.listener import render_listener
 from thruway_operator.envoy.messages import unpacked
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.program import envoy_program
-from thruway_operator.envoy.wire import any_of, serialised
+from thruway_operator.envoy.wire import any_of, serialized
 from thruway_operator.ir import ClientCertificate
 from thruway_operator.resources.secret import SecretValue
 from thruway_operator.xds.protocol.refusal import refusal_text
@@ -54,14 +54,14 @@ _REFUSED = re.compile(r"error initializing configuration '[^']*': ", re.DOTALL)
 
 
 class EnvoyError(Exception):
-    """Envoy could not be asked; the text is a whole sentence."""
+    """Envoy could not be run; the message is a sentence."""
 
 
 def culprits(config: ir.Config, system_ca: str) -> dict[str, str]:
-    """Return Envoy's message by the id of the route that it refuses; "" is all taken together.
+    """Return Envoy's message by the id of the route that it rejects; "" stands for all together.
 
-    No secret is written to a file: Envoy does not look into credentials, and translation has
-    checked certificates.
+    No secret is written to a file: Envoy does not check credentials, and translation has checked
+    certificates.
 
     Raises:
         EnvoyError: Envoy cannot be run.
@@ -80,7 +80,7 @@ def culprits(config: ir.Config, system_ca: str) -> dict[str, str]:
 def _without_keys(route: ir.Route) -> ir.Route:
     if route.clients is None:
         return route
-    clients = (  # distinct, because Envoy refuses a key that occurs twice
+    clients = (  # distinct, because Envoy rejects duplicate keys
         replace(client, key=SecretValue(f"not-the-secret-{number}"))
         for number, client in enumerate(route.clients)
     )
@@ -105,7 +105,7 @@ def _stand_in() -> ClientCertificate:
 
 
 def _search(config: ir.Config, system_ca: str, folder: Path) -> dict[str, str]:
-    """Halve what is refused until it is one route."""
+    """Halve the rejected routes until one is left."""
     message = _asked(config, system_ca, folder)
     routes = config.routes
     if not message:
@@ -124,15 +124,15 @@ def _asked(config: ir.Config, system_ca: str, folder: Path) -> str:
         fragments = render_fragments(config, system_ca)
         snapshot = assemble(list(fragments.values()), keep_browsers_out=True)
         bootstrap = static_bootstrap({"thruway": snapshot}, folder)
-    except ValueError as error:  # what the API's own types refuse
+    except ValueError as error:  # rejected by the API's own types
         return f"the configuration cannot be written: {type(error).__name__}"
-    return envoy_refusal(serialised(bootstrap), folder)
+    return envoy_refusal(serialized(bootstrap), folder)
 
 
 def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> bootstrap_pb2.Bootstrap:
-    """Return a Bootstrap with everything in it, so that Envoy looks at all of it at once.
+    """Return a Bootstrap that contains everything, so that Envoy checks all of it at once.
 
-    Each snapshot becomes a listener of its own, by its name. `folder` is where sockets would be.
+    Each snapshot becomes a listener with its name. `folder` is where sockets would be.
     """
     options = ProxyOptions(
         node_id="validation",
@@ -159,7 +159,7 @@ def static_bootstrap(snapshots: Mapping[str, Snapshot], folder: Path) -> bootstr
 
 
 def envoy_refusal(bootstrap: bytes, folder: Path) -> str:
-    """Return what Envoy has against a serialised Bootstrap, without dumps of it; "" is nothing.
+    """Return Envoy's objection to a serialized Bootstrap, without dumps of it; "" if it has none.
 
     Raises:
         EnvoyError: Envoy cannot be run, or does not end.
@@ -191,7 +191,7 @@ def envoy_refusal(bootstrap: bytes, folder: Path) -> str:
 
 
 def _cause(text: str) -> str:
-    # "A: embedded message failed validation | caused by B: …": the last one says what it is.
+    # "A: embedded message failed validation | caused by B: …": the last part is the reason.
     return text.rsplit(" | caused by ", 1)[-1].rstrip(")") if " | caused by " in text else text
 
 

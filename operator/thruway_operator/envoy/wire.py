@@ -1,7 +1,7 @@
-"""Small helpers of the renderers: packing, durations, sources, and joining serialised messages.
+"""Small helpers of the renderers: packing, durations, sources, and joining serialized messages.
 
 Messages are of protobuf's own classes (`xds-protos`), and nested ones are written as dictionaries,
-which these classes take. They are quick: to import, which every pod waits for, and to serialise.
+which these classes take. They are quick to import, which every pod waits for, and to serialize.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
     "escaped",
     "extension",
     "joined",
-    "serialised",
+    "serialized",
     "struct",
 ]
 
@@ -34,15 +34,15 @@ __all__ = [
 def any_of(message: Message) -> any_pb2.Any:
     """Return a message as `google.protobuf.Any`."""
     name = message.DESCRIPTOR.full_name
-    return any_pb2.Any(type_url=f"type.googleapis.com/{name}", value=serialised(message))
+    return any_pb2.Any(type_url=f"type.googleapis.com/{name}", value=serialized(message))
 
 
 def extension(name: str, config: Message) -> dict[str, object]:
-    """Return the fields of what has a name and a typed config: a filter, a transport socket, …."""
+    """Return the fields of a named extension with a typed config, such as a filter."""
     return {"name": name, "typed_config": any_of(config)}
 
 
-def serialised(message: Message) -> bytes:
+def serialized(message: Message) -> bytes:
     """Return a message's bytes, the same on every replica: maps are sorted."""
     return message.SerializeToString(deterministic=True)
 
@@ -53,7 +53,7 @@ AS_SENT = {
         preserve_case_pb2.PreserveCaseFormatterConfig(forward_reason_phrase=True),
     )
 }
-"""What keeps, in HTTP/1, the case of header names and the words after a status."""
+"""Preserves the case of header names and the reason phrase in HTTP/1."""
 
 
 def duration(milliseconds: int) -> timedelta:
@@ -64,8 +64,8 @@ def duration(milliseconds: int) -> timedelta:
 def ads(patience: int = 0) -> dict[str, object]:
     """Return the source of everything dynamic: the one delta ADS stream.
 
-    Without a fetch timeout, in milliseconds, an Envoy that has heard nothing stays not ready,
-    instead of going live with nothing to serve.
+    Without a fetch timeout, in milliseconds, an Envoy without configuration stays unready instead
+    of serving nothing.
     """
     return {
         "ads": {},
@@ -87,10 +87,10 @@ def escaped(text: str) -> str:
 
 
 def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return a serialised message made of (field number, serialised sub-message) pairs.
+    """Return a serialized message made of (field number, serialized sub-message) pairs.
 
-    So a RouteConfiguration of thousands of routes is put together from routes that were serialised
-    once, each when it changed (protobuf's encoding: a tag of wire type 2, a length, the bytes).
+    A RouteConfiguration of thousands of routes is assembled from routes that were serialized once,
+    when they changed (protobuf's encoding: a tag of wire type 2, a length, the bytes).
     """
     return b"".join(_varint(number << 3 | 2) + _varint(len(body)) + body for number, body in parts)
 

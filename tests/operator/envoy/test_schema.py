@@ -18,7 +18,7 @@ from envoy_data_plane.message_pool import default_message_pool
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.controlplane import XdsService
 from thruway_operator.envoy.downstream import Certificate, Downstream
-from thruway_operator.envoy.wire import serialised
+from thruway_operator.envoy.wire import serialized
 from thruway_testing.product.golden import read_case
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def unknown(type_url: str, data: bytes) -> list[str]:
 
 
 def test_of_the_bootstrap() -> None:
-    data = serialised(render_bootstrap(OPTIONS))
+    data = serialized(render_bootstrap(OPTIONS))
     assert unknown(BOOTSTRAP, data) == []
     found = [*messages(read(BOOTSTRAP, data))]
     (jitter,) = (m.max_connection_duration_jitter for m in found if hasattr(m, "max_headers_count"))
@@ -114,7 +114,7 @@ def cutting(message: Any) -> list[str]:
 
 
 def test_of_timers_towards_clients() -> None:
-    bootstrap = read(BOOTSTRAP, serialised(render_bootstrap(OPTIONS)))
+    bootstrap = read(BOOTSTRAP, serialized(render_bootstrap(OPTIONS)))
     listener, *internal = bootstrap.static_resources.listeners
     assert [cutting(item) for item in (listener, *internal)] == [[], [], []]
     assert listener.tcp_keepalive.keepalive_time == 60

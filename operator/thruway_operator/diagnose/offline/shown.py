@@ -243,7 +243,7 @@ def without_client_keys(value: Any) -> Any:  # noqa: ANN401 - plain data
 
 
 def secret_view(resource: Resource) -> str:
-    """Return what a serialised Secret is, without its content."""
+    """Return what a serialized Secret is, without its content."""
     secret = parsed(SECRET, resource.body)
     if not secret.validation_context.HasField("trusted_ca"):
         return _REDACTED

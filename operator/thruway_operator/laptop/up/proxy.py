@@ -13,7 +13,7 @@ from yarl import URL
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.program import envoy_program
-from thruway_operator.envoy.wire import serialised
+from thruway_operator.envoy.wire import serialized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def write_bootstrap(
         extproc_sockets=tuple(str(folder / f"extproc-{number}.sock") for number in range(workers)),
     )
     path = folder / "bootstrap.pb"
-    path.write_bytes(serialised(render_bootstrap(options)))
+    path.write_bytes(serialized(render_bootstrap(options)))
     return path, options
 
 

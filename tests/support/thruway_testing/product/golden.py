@@ -24,7 +24,7 @@ from thruway_operator.envoy.messages import to_plain
 from thruway_operator.envoy.names import ROUTE_CONFIG
 from thruway_operator.envoy.routes import first_routes, last_routes
 from thruway_operator.envoy.validation import envoy_refusal, static_bootstrap
-from thruway_operator.envoy.wire import serialised
+from thruway_operator.envoy.wire import serialized
 from thruway_operator.sources.files.documents import parse_documents
 from thruway_operator.sources.files.manifests import read_manifests
 from thruway_operator.translate import Resources, Translation, translate
@@ -166,4 +166,4 @@ def validate(cases: Iterable[Case], folder: Path) -> str:
     Each case is a listener of its own. Secrets are static, so that Envoy reads their content too.
     """
     snapshots = {case.name: case.snapshot for case in cases}
-    return envoy_refusal(serialised(static_bootstrap(snapshots, folder)), folder)
+    return envoy_refusal(serialized(static_bootstrap(snapshots, folder)), folder)

@@ -28,7 +28,7 @@ from envoy.extensions.resource_monitors.downstream_connections.v3 import (
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.downstream import PLAIN, certificate_files
 from thruway_operator.envoy.fragments import assemble, render_fragments
-from thruway_operator.envoy.wire import any_of, serialised
+from thruway_operator.envoy.wire import any_of, serialized
 from thruway_operator.sources.files.documents import parse_documents
 from thruway_operator.sources.files.manifests import read_manifests
 from thruway_operator.translate import translate
@@ -117,7 +117,7 @@ class ProxyBench:
         bootstrap = render_bootstrap(options)
         if self._connection_limit is not None:
             _limit_connections(bootstrap, self._connection_limit)
-        file.write_bytes(serialised(bootstrap))
+        file.write_bytes(serialized(bootstrap))
         if self._reception.certificate:
             for name, text in certificate_files(self._reception.certificate).items():
                 (Path(self._reception.certificate.folder) / name).write_text(text)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from thruway_operator.envoy.bootstrap import ProxyOptions, render_bootstrap
 from thruway_operator.envoy.controlplane import XdsService, secret_files
-from thruway_operator.envoy.wire import serialised
+from thruway_operator.envoy.wire import serialized
 from thruway_testing.plane.envoy import Envoy, wait_until
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Sidecar:
             extproc_sockets=(str(extproc),),
         )
         path = self.folder / "bootstrap.pb"
-        path.write_bytes(serialised(render_bootstrap(options)))
+        path.write_bytes(serialized(render_bootstrap(options)))
         return path
 
     def _start_extproc(self, stack: contextlib.ExitStack, socket: Path) -> None:
