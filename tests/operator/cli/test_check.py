@@ -175,8 +175,8 @@ ODD = [
     pytest.param(
         GOOD,
         "8: warning: spec.credential.secretKeyRef: there is no Secret openai in the files, and no "
-        "environment variable KEY: add the Secret or set the variable; until then its requests get 503 "
-        "credential_missing",
+        "environment variable KEY: add the Secret or set the variable; until then its requests "
+        "get 503 credential_missing",
         id="a Secret that is not there",
     ),
 ]
