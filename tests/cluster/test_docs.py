@@ -60,16 +60,18 @@ def test_declare_a_route(
         assert done.returncode == code, done.stderr
         return done.stdout
 
-    secret, apply, get, describe, status = commands.replace("sk-…", CANARY_KEY).splitlines()
+    secret, apply, get, describe, status = (
+        commands.replace("sk-…", CANARY_KEY).replace("-n shop", f"-n {namespace}").splitlines()
+    )
     typed(secret)
-    typed(f"{apply.replace('kubectl apply', 'thruway check --cluster')}")
+    typed(re.sub(r"kubectl -n \S+ apply", "thruway check --cluster", apply))
     assert typed(apply) == "passthroughroute.thruway.dev/openai created\n"
     sidecar.wait_ready()
     wait_answer(f"{sidecar.url}/openai_passthrough/models", 200)
     User(control_plane.api, namespace).wait_programmed("openai")
     assert "/openai_passthrough" in typed(get)
     assert "Programmed" in typed(describe)
-    assert namespace in typed(f"{status} -n {namespace}")
+    assert namespace in typed(status)
 
 
 def test_every_reason_of_a_condition_is_in_the_table() -> None:

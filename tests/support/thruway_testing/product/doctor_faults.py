@@ -520,8 +520,8 @@ FAULTS = [
                 route_with(
                     "Accepted",
                     "Conflicted",
-                    "path collides with /openai of the older route shop/x, which keeps the path: use "
-                    "another path, or other hostnames",
+                    "path collides with /openai of the older route shop/x, which keeps the path: "
+                    "use another path, or other hostnames",
                 )
             )
         },
