@@ -113,8 +113,7 @@ class KubeClient:
         if body is not None:
             call.headers["Content-Type"] = content_type
         async with self._sending(call) as response:
-            answer: dict[str, Any] = await response.json(content_type=None) or {}
-            return answer
+            return self._read(await response.read())
 
     async def get(
         self,
@@ -149,6 +148,16 @@ class KubeClient:
         call = _Call("GET", path, params, {"Accept": accept}, None, timeout)
         async with self._sending(call) as response:
             yield _lines(response)
+
+    def _read(self, body: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(body) if body.strip() else {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):  # from a load balancer or a proxy before the API server
+            server = self.access.server
+            raise Unreachable(f"the response of the API server at {server} cannot be read")
+        return found
 
     @contextlib.asynccontextmanager
     async def _sending(

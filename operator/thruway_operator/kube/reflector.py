@@ -121,19 +121,18 @@ class Reflector(Generic[T]):
             if token:
                 params["continue"] = token
             try:
-                page = await self._client.get(self._path, params=params, accept=self._accept)
+                found = await self._client.get(self._path, params=params, accept=self._accept)
             except ApiError as error:
                 if error.status == 410:
                     raise _Expired from error
                 raise
-            version = str(page["metadata"]["resourceVersion"])
+            version, items, token = _page(found)
             if int(version) < newest:  # etcd was restored from a backup
                 self._versions.clear()
                 self._gone.clear()
                 self._newest = newest = 0
-            for item in page.get("items") or ():
+            for item in items:
                 seen.add(self.put(item))
-            token = page["metadata"].get("continue", "")
             if not token:
                 break
         for key in [key for key in self.items if key not in seen]:
@@ -157,28 +156,20 @@ class Reflector(Generic[T]):
             ) as lines:
                 self._recovered()
                 async for line in lines:
-                    version = self._event(json.loads(line))
+                    kind, item = _event(line)
+                    self._take_in(kind, item)
+                    version = str(_version(item))
         except ApiError as error:
             if error.status == 410:
                 raise _Expired from error
             raise
-        except ValueError as error:
-            raise Unreachable("the API server's response to a watch cannot be read") from error
         return version
 
-    def _event(self, event: Mapping[str, Any]) -> str:
-        kind, item = event["type"], event["object"]
-        if kind == "ERROR":
-            if item.get("code") == 410:
-                raise _Expired
-            raise ApiError(
-                int(item.get("code") or 500), str(item.get("reason")), str(item.get("message"))
-            )
+    def _take_in(self, kind: str, item: Mapping[str, Any]) -> None:
         if kind == "DELETED":
             self.drop(_key(item), _version(item))
         elif kind != "BOOKMARK":
             self.put(item)
-        return str(item["metadata"]["resourceVersion"])
 
     def put(self, item: Mapping[str, Any]) -> ObjectKey:
         """Store an object, unless a newer state is known; return its key."""
@@ -230,3 +221,38 @@ def _key(item: Mapping[str, Any]) -> ObjectKey:
 
 def _version(item: Mapping[str, Any]) -> int:
     return int(item["metadata"]["resourceVersion"])
+
+
+# A load balancer may respond instead of the API server, with anything.
+_UNREADABLE: Final = (AttributeError, KeyError, TypeError, ValueError)
+
+
+def _page(page: Mapping[str, Any]) -> tuple[str, list[Mapping[str, Any]], str]:
+    """Return a page's version, its objects, and the token of the next page or ""."""
+    try:
+        metadata, items = page["metadata"], list(page.get("items") or ())
+        for item in items:
+            _key(item), _version(item)
+        return str(_version(page)), items, str(metadata.get("continue") or "")
+    except _UNREADABLE as error:
+        raise Unreachable("the API server's response to a list cannot be read") from error
+
+
+def _event(line: bytes) -> tuple[str, Mapping[str, Any]]:
+    """Return the type and object of one line of a watch; raise ApiError for an ERROR."""
+    try:
+        event = json.loads(line)
+        kind, item = event["type"], event["object"]
+        if kind == "ERROR":
+            code, reason, message = item.get("code"), item.get("reason"), item.get("message")
+            refusal = ApiError(int(code or 500), str(reason), str(message))
+        else:
+            refusal = None
+            _version(item)
+            if kind != "BOOKMARK":
+                _key(item)
+    except _UNREADABLE as error:
+        raise Unreachable("the API server's response to a watch cannot be read") from error
+    if refusal:
+        raise refusal
+    return str(kind), item

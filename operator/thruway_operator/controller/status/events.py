@@ -6,10 +6,10 @@ import asyncio
 import datetime as dt
 import hashlib
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.api.route import API_VERSION, KIND
+from thruway_operator.controller.status.clock import monotonic
 from thruway_operator.kube import ApiError, KubeError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Events:
         self._replica = replica
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_WAITING)
         self._counts: dict[str, int] = {}
-        self._tokens, self._at = _BURST, time.monotonic()
+        self._tokens, self._at = _BURST, monotonic()
 
     def add(
         self, namespace: str, name: str, uid: str, version: int, found: tuple[str, str, str]
@@ -92,7 +92,7 @@ class Events:
         self._queue.put_nowait(body)
 
     def _may(self) -> bool:
-        now = time.monotonic()
+        now = monotonic()
         self._tokens = min(_BURST, self._tokens + (now - self._at) * _PER_SECOND)
         self._at = now
         if self._tokens < 1:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import time
 from typing import TYPE_CHECKING, Any, Final
 
+from thruway_operator.controller.status.clock import monotonic
 from thruway_operator.controller.status.conditions import (
     Proxies,
     count,
@@ -70,7 +70,7 @@ class StatusKeeper:
         self._stale_since = asyncio.Event()
         self._written: dict[str, tuple[int, str, Mapping[str, Any]]] = {}
         """The version, uid and status that we last wrote."""
-        self._started = time.monotonic()
+        self._started = monotonic()
         self._lacking: dict[str, float] = {}
         """Since when a proxy lacks a route that is programmed."""
         self._leader = Leader(client, namespace, replica, self._mark_all)
@@ -199,7 +199,7 @@ class StatusKeeper:
         previous: Mapping[str, Any],
     ) -> bool:
         """Whether proxies may be missing only because they have not reconnected yet."""
-        left = self._started + _RETURN - time.monotonic()
+        left = self._started + _RETURN - monotonic()
         if left <= 0 or not was_programmed(observed, previous):
             return False
         if programmed_reason(status) not in {"NoProxies", "Pending", "Programmed"}:
@@ -221,8 +221,8 @@ class StatusKeeper:
         if proxies.behind or proxies.rejected or proxies.programmed >= proxies.connected:
             self._lacking.pop(name, None)
             return False
-        since = self._lacking.setdefault(name, time.monotonic())
-        left = since + _PATIENCE - time.monotonic()
+        since = self._lacking.setdefault(name, monotonic())
+        left = since + _PATIENCE - monotonic()
         if left > 0:
             self._writer.mark([name], after=left + _COALESCE)
         return left > 0

@@ -12,9 +12,9 @@ import asyncio
 import datetime as dt
 import logging
 import random
-import time
 from typing import TYPE_CHECKING, Any, Final
 
+from thruway_operator.controller.status.clock import monotonic
 from thruway_operator.kube import ApiError, KubeError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Leader:
 
     def holds(self) -> bool:
         """Whether we hold the Lease at this moment."""
-        return time.monotonic() < self._until
+        return monotonic() < self._until
 
     async def run(self) -> None:
         """Acquire and keep the Lease until cancelled, then release it."""
@@ -129,7 +129,7 @@ class Leader:
             self._record = None
             return
         if self._record is None or _version(found) != _version(self._record):
-            self._seen = time.monotonic()
+            self._seen = monotonic()
         self._record = found
 
     def _ours(self) -> bool:
@@ -139,7 +139,7 @@ class Leader:
         return str((self._record or {}).get("spec", {}).get("holderIdentity") or "")
 
     def _lapsed(self) -> bool:
-        return not self._holder() or time.monotonic() > self._seen + self._duration
+        return not self._holder() or monotonic() > self._seen + self._duration
 
     async def _write(self, method: str, path: str, before: dict[str, Any]) -> None:
         spec = dict(before.get("spec") or {})
@@ -152,11 +152,11 @@ class Leader:
             "renewTime": _now(),
         }
         metadata = before.get("metadata") or {"name": self._name}
-        started = time.monotonic()
+        started = monotonic()
         within = max(0.2, self._duration - _MARGIN)
         body = _lease(metadata, spec)
         self._record = await self._client.request(method, path, body=body, within=within)
-        self._seen = time.monotonic()
+        self._seen = monotonic()
         # Counted from before the request: another replica that reads the Lease waits longer.
         self._until = started + self._duration - _MARGIN
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
 
+from thruway_operator.controller.status.clock import monotonic
 from thruway_operator.controller.status.lease import ADDRESS, DURATION, REPLICA, leases_path
 from thruway_operator.controller.status.tally import TallyError, decode, take_in
 from thruway_operator.kube import KubeError
@@ -124,7 +124,7 @@ class Peers:
                 await asyncio.sleep(_LOOK)
                 if watching.done():
                     await watching
-                now = time.monotonic()
+                now = monotonic()
                 if self._leases.problem is not None or not self._leases.synced.is_set():
                     blind = True  # Leases cannot be seen now, so do not judge replicas by them
                     continue
@@ -151,9 +151,9 @@ class Peers:
             self._renewed.pop(name, None)
             self._forget(name)
             return
-        self._renewed[name] = time.monotonic()
+        self._renewed[name] = monotonic()
         holder, address, _ = found
-        now = time.monotonic()
+        now = monotonic()
         peer = self._peers.get(name)
         if peer is not None and peer.address == address:
             peer.seen = now
@@ -236,7 +236,7 @@ class Peers:
                     first = False
                     self._take_in(peer, {"groups": {}, "gone": list(peer.groups)})
                 peer.listening = True
-                peer.answered = time.monotonic()
+                peer.answered = monotonic()
                 if message:
                     self._take_in(peer, decode(message))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from thruway_operator.api.route import API_VERSION, KIND
+from thruway_operator.controller.status.clock import monotonic
 from thruway_operator.kube import ApiError, KubeError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Writer:
 
     def mark(self, routes: Iterable[str], *, after: float = SETTLE) -> None:
         """Check these routes in `after` seconds, or once the last write is long enough ago."""
-        at = time.monotonic() + after
+        at = monotonic() + after
         for route in routes:
             # The earliest time counts. So a route that changes constantly is still written from
             # time to time, and a route that waits for a retry is checked soon after a change.
@@ -84,7 +84,7 @@ class Writer:
                 self._start_what_is_due()
                 self._wake.clear()
                 free = [at for route, at in self._due.items() if route not in self._busy]
-                pause = max(0.0, min(free) - time.monotonic()) if free else None
+                pause = max(0.0, min(free) - monotonic()) if free else None
                 if free and not self._may_write():
                     pause = _AGAIN  # nothing signals that we hold the Lease again
                 try:
@@ -99,7 +99,7 @@ class Writer:
     def _start_what_is_due(self) -> None:
         if not self._may_write():
             return
-        now = time.monotonic()
+        now = monotonic()
         due = [r for r, at in self._due.items() if at <= now and r not in self._busy]
         for route in due:
             del self._due[route]
@@ -159,7 +159,7 @@ class Writer:
         else:
             self._warn_once("", "")
             self._failures.pop(route, None)
-            self._last[route] = time.monotonic()
+            self._last[route] = monotonic()
             self._written(route, answer)
 
     def _try_again(self, route: str) -> None:
