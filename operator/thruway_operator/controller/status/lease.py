@@ -30,6 +30,8 @@ DURATION: Final = 3.0
 """Seconds without a renewal after which a Lease is free, or a replica counts as gone."""
 _RENEW: Final = 0.8
 _MARGIN: Final = 0.5
+_WITHIN: Final = 1.5
+"""Seconds for a heartbeat: after one that hangs, another one still arrives in time."""
 REPLICA: Final = "thruway.dev/replica"
 """Label of the Leases that replicas use as a heartbeat."""
 ADDRESS: Final = "thruway.dev/address"
@@ -121,12 +123,15 @@ class Leader:
             await self._write("PUT", f"{self._collection}/{self._name}", self._record)
 
     async def _look(self) -> None:
+        path = f"{self._collection}/{self._name}"
         try:
-            found = await self._client.get(f"{self._collection}/{self._name}")
+            found = await self._client.request("GET", path, within=self._within())
         except ApiError as error:
             if error.status != 404:
                 raise
-            self._record = None
+            # If somebody deleted it, its holder may still write for a moment.
+            if self._record is None or self._ours() or self._lapsed():
+                self._record = None
             return
         if self._record is None or _version(found) != _version(self._record):
             self._seen = monotonic()
@@ -153,12 +158,15 @@ class Leader:
         }
         metadata = before.get("metadata") or {"name": self._name}
         started = monotonic()
-        within = max(0.2, self._duration - _MARGIN)
         body = _lease(metadata, spec)
-        self._record = await self._client.request(method, path, body=body, within=within)
+        self._record = await self._client.request(method, path, body=body, within=self._within())
         self._seen = monotonic()
         # Counted from before the request: another replica that reads the Lease waits longer.
         self._until = started + self._duration - _MARGIN
+
+    def _within(self) -> float:
+        """Return the time limit of a request: one that hangs must not delay a takeover."""
+        return max(0.2, self._duration - _MARGIN)
 
     async def _release(self) -> None:
         if not self.holds() or self._record is None:
@@ -213,15 +221,20 @@ class Presence:
         if metadata is None:
             try:
                 body = _lease(self._metadata, spec)
-                made = await self._client.request("POST", self._collection, body=body)
+                made = await self._client.request(
+                    "POST", self._collection, body=body, within=_WITHIN
+                )
             except ApiError as error:
                 if error.status != 409:
                     raise
-                made = await self._client.get(f"{self._collection}/{self._name}")
+                path = f"{self._collection}/{self._name}"
+                made = await self._client.request("GET", path, within=_WITHIN)
             return dict(made["metadata"])
         kept = {**metadata, **{k: self._metadata[k] for k in ("labels", "annotations")}}
         path = f"{self._collection}/{self._name}"
-        return dict((await self._client.request("PUT", path, body=_lease(kept, spec)))["metadata"])
+        body = _lease(kept, spec)
+        renewed = await self._client.request("PUT", path, body=body, within=_WITHIN)
+        return dict(renewed["metadata"])
 
     async def _remove(self) -> None:
         try:

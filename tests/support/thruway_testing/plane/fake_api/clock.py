@@ -55,7 +55,7 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         return self.selector.now
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """Run it in a thread, while the clock stands still."""
         self.selector.held += 1

@@ -75,13 +75,17 @@ class FakeApi:
         method: str = "",
         path: str = "",
         watch: bool | None = None,
+        who: str = "",
         times: int | None = None,
     ) -> Trouble:
-        """Fail requests: with this response or status, as often as `times` says."""
+        """Fail requests with this response or status, at most `times` times."""
 
         def concerns(seen: Seen) -> bool:
             return (
-                method in {"", seen.method} and path in seen.path and watch in {None, seen.is_watch}
+                method in {"", seen.method}
+                and path in seen.path
+                and watch in {None, seen.is_watch}
+                and seen.headers.get("Authorization", "").endswith(who)
             )
 
         response = refusal(respond) if isinstance(respond, int) else respond
