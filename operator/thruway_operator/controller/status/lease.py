@@ -200,17 +200,23 @@ class Presence:
         metadata: dict[str, Any] | None = None
         try:
             while True:
+                pause = _RENEW
                 try:
                     metadata = await self._renew(metadata)
-                except ApiError as error:
-                    metadata = None
-                    if error.status not in {404, 409}:
-                        _log.warning("other replicas cannot see this one: %s", error)
                 except KubeError as error:
-                    _log.debug("the heartbeat Lease was not renewed: %s", error)
-                await asyncio.sleep(_RENEW)
+                    pause = _RENEW / 2
+                    if isinstance(error, ApiError):
+                        metadata = None
+                    self._report(error)
+                await asyncio.sleep(pause)
         finally:
             await self._remove()
+
+    def _report(self, error: KubeError) -> None:
+        if not isinstance(error, ApiError):
+            _log.debug("the heartbeat Lease was not renewed: %s", error)
+        elif error.status not in {404, 409}:
+            _log.warning("other replicas cannot see this one: %s", error)
 
     async def _renew(self, metadata: dict[str, Any] | None) -> dict[str, Any]:
         spec = {
