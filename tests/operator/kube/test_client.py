@@ -149,15 +149,19 @@ async def test_lines_of_any_length_in_any_pieces() -> None:
             assert [line async for line in found] == lines
 
 
+async def watch_to_the_end(client: KubeClient, params: dict[str, str]) -> None:
+    async with client.lines(MAPS, params=params, accept="*/*", silence=40) as lines:
+        async for _ in lines:
+            pass
+
+
 @in_fake_time
 async def test_silence_ends_a_watch() -> None:
     async with running() as (api, client):
         params = {"watch": "1", "resourceVersion": "100", "timeoutSeconds": "290"}
         started = now()
         with pytest.raises(Unreachable, match="did not respond in time"):
-            async with client.lines(MAPS, params=params, accept="*/*", silence=40) as found:
-                async for _ in found:
-                    pass
+            await watch_to_the_end(client, params)
         assert now() - started == pytest.approx(40, abs=0.5)
         await api.until(lambda: not api.watches)
 

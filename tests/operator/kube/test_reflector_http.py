@@ -36,7 +36,7 @@ class Following:
 
     @property
     def values(self) -> dict[str, str]:
-        return {name: value for (_, name), value in self.reflector.items.items()}
+        return {key[1]: value for key, value in self.reflector.items.items()}
 
     def server_values(self) -> dict[str, str]:
         return {i["metadata"]["name"]: i["data"]["value"] for i in self.api.objects.all(ALL)}
@@ -48,7 +48,7 @@ class Following:
 
     @property
     def lists(self) -> int:
-        return len([seen for seen in self.api.asked("GET", watch=False)])
+        return len(self.api.asked("GET", watch=False))
 
 
 @contextlib.asynccontextmanager

@@ -160,6 +160,8 @@ class Writer:
             self._warn_once("", "")
             self._failures.pop(route, None)
             self._last[route] = monotonic()
+            if route in self._due:  # it was marked during this write
+                self._due[route] = max(self._due[route], self._last[route] + REST)
             self._written(route, answer)
 
     def _try_again(self, route: str) -> None:
