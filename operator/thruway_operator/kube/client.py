@@ -193,7 +193,11 @@ class KubeClient:
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield lines of any length; aiohttp's own iterator rejects lines above 128 KiB."""
+    """Yield lines of any length; aiohttp's own iterator rejects lines above 128 KiB.
+
+    Raises:
+        Unreachable: the last line is unfinished, as when something else responds instead.
+    """
     rest = bytearray()
     async for data in response.content.iter_any():
         rest += data
@@ -205,6 +209,8 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             if line:
                 yield line
         await asyncio.sleep(0)  # a flood of events must not starve the rest of the program
+    if rest.strip():
+        raise Unreachable("the API server's response to a watch breaks off")
 
 
 def _why(error: Exception) -> str:

@@ -140,19 +140,21 @@ async def test_through_a_proxy_only_the_api_servers_own_refusal_is_an_error() ->
             await client.text("/api/v1/namespaces/shop/pods/a:8080/proxy/x")
 
 
+async def all_lines(client: KubeClient, params: dict[str, str]) -> list[bytes]:
+    async with client.lines(MAPS, params=params, accept="*/*", silence=40) as lines:
+        return [line async for line in lines]
+
+
 @in_fake_time
 async def test_lines_of_any_length_in_any_pieces() -> None:
     lines = [b"a", b"b" * 300_000, b"c"]
     async with running() as (api, client):
-        api.trouble(raw(b"\n".join(lines) + b"\n\nan unfinished line"))
-        async with client.lines(MAPS, params={}, accept="*/*", silence=5) as found:
-            assert [line async for line in found] == lines
-
-
-async def watch_to_the_end(client: KubeClient, params: dict[str, str]) -> None:
-    async with client.lines(MAPS, params=params, accept="*/*", silence=40) as lines:
-        async for _ in lines:
-            pass
+        whole = api.trouble(raw(b"\n".join(lines) + b"\n\n"))
+        assert await all_lines(client, {}) == lines
+        whole.end()
+        api.trouble(raw(b"a\n<html>"))
+        with pytest.raises(Unreachable, match="breaks off"):
+            await all_lines(client, {})
 
 
 @in_fake_time
@@ -161,7 +163,7 @@ async def test_silence_ends_a_watch() -> None:
         params = {"watch": "1", "resourceVersion": "100", "timeoutSeconds": "290"}
         started = now()
         with pytest.raises(Unreachable, match="did not respond in time"):
-            await watch_to_the_end(client, params)
+            await all_lines(client, params)
         assert now() - started == pytest.approx(40, abs=0.5)
         await api.until(lambda: not api.watches)
 

@@ -21,7 +21,7 @@ from thruway_operator.controller.certificates.policy import Held, Terms, renew
 from thruway_operator.kube import ApiError, KubeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from thruway_operator.kube import KubeClient
 
@@ -33,7 +33,13 @@ _EVERY: Final = 10.0
 """Seconds between two checks."""
 _AGAIN: Final = 1.0
 """Seconds between two attempts while there is no certificate to serve."""
+_CONFLICTS: Final = 3
+"""How often a check is repeated immediately after a conflict."""
 _SERVED: Final = ("tls.crt", "tls.key", "ca.crt")
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 class CertificateKeeper:
@@ -49,6 +55,7 @@ class CertificateKeeper:
         folder: Path,
         terms: Terms,
         every: float = _EVERY,
+        clock: Callable[[], dt.datetime] = _now,
     ) -> None:
         base = f"/api/v1/namespaces/{namespace}"
         self._client = client
@@ -57,6 +64,7 @@ class CertificateKeeper:
         self._folder = folder
         self._terms = terms
         self._every = every
+        self._clock = clock
         self._said = ""
         self._written: dict[str, str] = {}
 
@@ -75,7 +83,7 @@ class CertificateKeeper:
 
     async def _try(self) -> bool:
         try:
-            await self._check()
+            await self._check_until_agreed()
         except KubeError as error:
             problem = f"the certificates of xDS cannot be kept current: {error}"
             if problem != self._said:
@@ -85,36 +93,35 @@ class CertificateKeeper:
         self._said = ""
         return True
 
+    async def _check_until_agreed(self) -> None:
+        """Check again after a conflict: another replica was faster, so there may be less to do."""
+        for _ in range(_CONFLICTS):
+            try:
+                return await self._check()
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+        return await self._check()
+
     async def _check(self) -> None:
         found = await self._client.get(self._secret)
         data = _texts(found)
         before = Held.read(data)
-        held = renew(before, self._terms, dt.datetime.now(dt.UTC))
+        held = renew(before, self._terms, self._clock())
         texts = held.write()
         if texts != data:
-            try:
-                await self._client.request("PUT", self._secret, body=_filled(found, texts))
-            except ApiError as error:
-                if error.status != 409:
-                    raise
-                return await self._check()  # another replica wrote it first
+            await self._client.request("PUT", self._secret, body=_filled(found, texts))
             _log_changes(before, held)
         # Publish the CA before serving the certificate: proxies must always trust it.
         await self._publish(texts["ca.crt"])
         self._store({name: texts[name] for name in _SERVED})
-        return None
 
     async def _publish(self, authorities: str) -> None:
         found = await self._client.get(self._config_map)
         if (found.get("data") or {}).get("ca.crt") == authorities:
             return
-        try:
-            body = {**found, "data": {"ca.crt": authorities}}
-            await self._client.request("PUT", self._config_map, body=body)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            await self._publish(authorities)
+        body = {**found, "data": {"ca.crt": authorities}}
+        await self._client.request("PUT", self._config_map, body=body)
 
     def _store(self, texts: dict[str, str]) -> None:
         """Replace the files like kubelet does: by swapping a link to their folder."""

@@ -24,6 +24,10 @@ class Conflict(Exception):  # noqa: N818 - named after the API server's reason
     """The object exists already, or has another version than the request says."""
 
 
+_KEPT = ("namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
+"""Metadata that clients cannot change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change of one object, as a watch reports it."""
@@ -89,7 +93,7 @@ class Objects:
         before = copy.deepcopy(item)
         for part, value in copy.deepcopy(dict(parts)).items():
             if part == "metadata":
-                value |= {k: item["metadata"][k] for k in ("uid", "resourceVersion")}
+                value |= {k: v for k, v in item["metadata"].items() if k in _KEPT}
             item[part] = value
         if item == before:
             return before  # the API server does not write what has not changed
