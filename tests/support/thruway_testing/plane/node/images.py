@@ -113,11 +113,13 @@ class Images:
             packages = Path(folder) / "packages"
             for name in closure(["openai", "aiohttp", "httpx"]):
                 _copy(name, packages)
-            shutil.copytree(
-                ROOT / "tests" / "support" / "thruway_testing",
-                packages / "thruway_testing",
-                ignore=shutil.ignore_patterns("__pycache__"),
-            )
+            # The upstream takes OpenAI's formats from the demonstration.
+            for source in ("tests/support/thruway_testing", "operator/thruway_operator"):
+                shutil.copytree(
+                    ROOT / source,
+                    packages / Path(source).name,
+                    ignore=shutil.ignore_patterns("__pycache__"),
+                )
             self._commit(
                 USER, {str(packages): "/packages"}, base=self.base(), env="PYTHONPATH=/packages"
             )
