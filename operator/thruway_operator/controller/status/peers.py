@@ -235,10 +235,11 @@ class Peers:
                     # Earlier reports may come from a previous process.
                     first = False
                     self._take_in(peer, {"groups": {}, "gone": list(peer.groups)})
-                peer.listening = True
-                peer.answered = monotonic()
                 if message:
                     self._take_in(peer, decode(message))
+                # Not before: a replica whose reports cannot be read is silent.
+                peer.listening = True
+                peer.answered = monotonic()
 
     def _take_in(self, peer: _Peer, message: dict[str, Any]) -> None:
         for group, routes in take_in(peer.groups, message).items():

@@ -39,7 +39,6 @@ class Replica:
     async def stop(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self.client.close()
 
 
 @contextlib.asynccontextmanager
@@ -175,7 +174,6 @@ async def test_a_replica_that_wakes_up_after_a_suspension_does_not_write() -> No
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert len(api.asked("PUT")) == 0  # it does not release what it no longer holds
-        await twin.close()
 
 
 async def ticks(seconds: float) -> AsyncIterator[None]:

@@ -29,11 +29,18 @@ class SocketClient(KubeClient):
     def __init__(self, access: Access, socket: Path) -> None:
         super().__init__(access)
         self._socket = socket
+        self._twins: list[SocketClient] = []
 
     def twin(self, who: str) -> SocketClient:
-        """Return another client, which authenticates as this one; close it yourself."""
+        """Return another client, with another credential; it is closed with this one."""
         access = Access(self.access.server, False, lambda: f"Bearer {who}")
-        return SocketClient(access, self._socket)
+        self._twins.append(SocketClient(access, self._socket))
+        return self._twins[-1]
+
+    async def close(self) -> None:
+        for twin in self._twins:
+            await twin.close()
+        await super().close()
 
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None:
