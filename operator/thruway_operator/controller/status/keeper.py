@@ -70,6 +70,9 @@ class StatusKeeper:
         self._stale_since = asyncio.Event()
         self._written: dict[str, tuple[int, str, Mapping[str, Any]]] = {}
         """The version, uid and status that we last wrote."""
+        self._replaced: dict[str, Mapping[str, Any]] = {}
+        """The status that the write in progress replaces. Its result may be observed before the
+        API server's response to it arrives."""
         self._started = monotonic()
         self._lacking: dict[str, float] = {}
         """Since when a proxy lacks a route that is programmed."""
@@ -107,6 +110,7 @@ class StatusKeeper:
             self._writer.forget(name)
             self._written.pop(name, None)
             self._lacking.pop(name, None)
+            self._replaced.pop(name, None)
         for name in (*changed, *gone):
             self._regroup(name, before.get(name), routes.get(name))
         self._writer.mark(changed)
@@ -188,6 +192,7 @@ class StatusKeeper:
         )
         if status == previous or self._too_early(name, observed, status, previous):
             return None
+        self._replaced[name] = previous
         namespace, _, short = name.partition("/")
         return status, (namespace, short, version)
 
@@ -233,9 +238,8 @@ class StatusKeeper:
         status = answer.get("status") or {}
         if observed is None or observed.uid != metadata["uid"]:
             return
-        _, previous = self._previous(name, observed)
         version = int(metadata["resourceVersion"])
-        for found in transitions(previous, status):
+        for found in transitions(self._replaced.pop(name, {}), status):
             namespace, _, short = name.partition("/")
             self._events.add(namespace, short, observed.uid, version, found)
         self._written[name] = version, observed.uid, status
