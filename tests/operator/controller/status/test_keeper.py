@@ -7,8 +7,6 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from thruway_operator.controller.status.keeper import StatusKeeper
 from thruway_operator.controller.status.lease import leases_path
 from thruway_operator.controller.status.observed import Observed
@@ -22,6 +20,8 @@ from thruway_testing.plane.peer_network import PeerNetwork
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import pytest
 
 ROUTES = "/apis/thruway.dev/v1alpha1/namespaces/shop/passthroughroutes"
 EVENTS = "/api/v1/namespaces/shop/events"

@@ -114,7 +114,7 @@ async def test_what_a_replica_reports_is_known(network: PeerNetwork, tmp_path: P
         w.start("b", sends(REPORT, then=heartbeat))
         await asyncio.sleep(2)
         assert w.peers.tallies == [{"namespace/shop": TALLY}]
-        assert w.peers.silent == ()
+        assert list(w.peers.silent) == []
         assert w.news == [("namespace/shop", None)]
         assert network.tokens == {"Bearer made-up"}
         await asyncio.sleep(600)
@@ -172,11 +172,11 @@ async def test_a_live_replica_that_reports_nothing_usable_is_silent_and_logged_o
         if name != "ends":
             found = [x for x in caplog.messages if "does not report its proxies" in x]
             assert len(found) == 1, found
-            assert w.peers.silent == ("b",)
+            assert list(w.peers.silent) == ["b"]
             assert w.changes > before
         network.replicas["b:18000"] = sends(REPORT, then=heartbeat)
         await asyncio.sleep(5)
-        assert w.peers.silent == ()
+        assert list(w.peers.silent) == []
         assert w.peers.tallies == [{"namespace/shop": TALLY}]
 
 
@@ -187,10 +187,10 @@ async def test_a_replica_that_falls_silent_keeps_its_last_report(
     async with world(network, tmp_path) as w:
         w.start("b", sends(REPORT, then=silent))
         await asyncio.sleep(2)
-        assert w.peers.silent == ()
+        assert list(w.peers.silent) == []
         network.replicas["b:18000"] = silent
         await asyncio.sleep(8)
-        assert w.peers.silent == ("b",)
+        assert list(w.peers.silent) == ["b"]
         assert w.peers.tallies == [{"namespace/shop": TALLY}]
 
 
@@ -232,7 +232,7 @@ async def test_a_killed_replica_is_forgotten_before_it_counts_as_silent(
         await w.kill("b")
         for _ in range(100):
             await asyncio.sleep(0.1)
-            assert w.peers.silent == ()
+            assert list(w.peers.silent) == []
         assert w.peers.tallies == []
         assert w.leases() == ["thruway-replica-b"]
         w.may_write = True
@@ -306,9 +306,9 @@ async def test_a_file_that_is_missing_is_logged_and_read_again(
         (tmp_path / "token").unlink()
         w.start("b", sends(REPORT, then=heartbeat))
         await asyncio.sleep(10)
-        assert w.peers.silent == ("b",)
+        assert list(w.peers.silent) == ["b"]
         assert "No such file or directory" in caplog.text
         (tmp_path / "token").write_text("new")
         await asyncio.sleep(2)
-        assert w.peers.silent == ()
+        assert list(w.peers.silent) == []
         assert network.tokens == {"Bearer new"}

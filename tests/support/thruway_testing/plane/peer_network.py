@@ -74,7 +74,8 @@ def refuses(code: grpc.StatusCode) -> Stream:
 
     async def stream() -> AsyncIterator[bytes]:
         nothing = grpc.aio.Metadata()
-        raise grpc.aio.AioRpcError(code, nothing, nothing, "made up\nsecond line")
+        for error in [grpc.aio.AioRpcError(code, nothing, nothing, "made up\nsecond line")]:
+            raise error
         yield b""
 
     return stream
