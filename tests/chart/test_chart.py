@@ -117,7 +117,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"injector": {"extproc": {"resources": {"requests": {"memory": "12Mb"}}}}},
-        "injector.extproc.resources.requests.memory is no quantity of memory: write one such as",
+        "injector.extproc.resources.requests.memory is not a quantity of memory: use one such as",
     ),
     (
         {"injector": {"envoy": {"resources": {"requests": {"memory": "2Gi"}}}}},
@@ -125,7 +125,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"gateway": {"enabled": True, "namespaceSelector": "thruway.dev/gateway:allowed"}},
-        "gateway.namespaceSelector is no label selector: write one such as",
+        "gateway.namespaceSelector is not a label selector: use one such as",
     ),
 ]
 

@@ -44,7 +44,7 @@
 {{- fail (printf "%s is nothing that sidecars can have: give cpu and memory in requests and limits" $place) -}}
 {{- end -}}
 {{- if not (or (kindIs "invalid" $quantity) (regexMatch (printf "^[0-9]{1,15}([.][0-9]{1,9})?%s$" (index $forms $kind)) $text)) -}}
-{{- fail (printf "%s is no quantity of %s: write one such as %s" $place $kind (ternary "200m or 1.5" "128Mi or 1Gi" (eq $kind "cpu"))) -}}
+{{- fail (printf "%s is not a quantity of %s: use one such as %s" $place $kind (ternary "200m or 1.5" "128Mi or 1Gi" (eq $kind "cpu"))) -}}
 {{- end -}}
 {{- if not (kindIs "invalid" $quantity) -}}
 {{- $_ := set $amounts (printf "%s of %s" $bounds $kind) (include "thruway.amount" $text | float64) -}}
@@ -66,7 +66,7 @@
 {{- $label := "[A-Za-z0-9./_-]+" -}}
 {{- $one := printf "(!?%s|%s *(=|==|!=) *%s|%s +(in|notin) +[(] *%s *(, *%s *)*[)])" $label $label $label $label $label $label -}}
 {{- if not (regexMatch (printf "^ *%s *(, *%s *)*$" $one $one) $g.namespaceSelector) -}}
-{{- fail "gateway.namespaceSelector is no label selector: write one such as thruway.dev/gateway=allowed, as kubectl get -l takes it" -}}
+{{- fail "gateway.namespaceSelector is not a label selector: use one such as thruway.dev/gateway=allowed, in the form of kubectl get -l" -}}
 {{- end -}}
 {{- if and $v.watchNamespaces (not $g.namespaces) -}}
 {{- fail "watchNamespaces is set, so the operator may not read the labels of namespaces: name those whose routes the gateway takes in gateway.namespaces" -}}

@@ -292,7 +292,7 @@ def test_whatever_arguments(command: str, data: st.DataObject) -> None:
         (["translate", f"--ir={CANARY}"], "--ir takes no value"),
         (["explain"], "thruway explain: METHOD is missing: give it"),
         (["explain", "GET"], "thruway explain: URL is missing: give it"),
-        (["explain", CANARY, "/"], "thruway explain: METHOD is not one that is passed on"),
+        (["explain", CANARY, "/"], "thruway explain: METHOD is not one that Thruway forwards"),
         (["explain", "GET", "/", "-H"], "-H needs a value"),
         (["explain", "GET", CANARY], "thruway explain: URL must begin with"),
         (["completion"], "thruway completion: SHELL is missing: give one of bash, zsh, fish"),

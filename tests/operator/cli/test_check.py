@@ -94,20 +94,20 @@ ODD = [
     ),
     pytest.param(
         SECRET + GOOD.replace("provider: openai", "upstream: {url: 'http://api.example.com'}"),
-        "11: warning: spec.upstream.url: is http:// to a public host, so the key passes the "
+        "11: warning: spec.upstream.url: is http:// to a public host, so the key crosses the "
         "network in clear text; use https://",
         id="a key in clear text",
     ),
     pytest.param(
         spec("retries: {attempts: 0, retryOn: [ConnectFailure]}"),
-        "14: warning: spec.retries.retryOn: has no meaning with attempts: 0; remove it, or set "
+        "14: warning: spec.retries.retryOn: has no effect with attempts: 0; remove it, or set "
         "attempts",
         id="retryOn without attempts",
     ),
     pytest.param(
         GOOD.replace(CREDENTIAL, ""),
-        "4: warning: spec.credential: is not set, so the client's own credential passes on; set "
-        "secretKeyRef if Thruway is to put the key in",
+        "4: warning: spec.credential: is not set, so the client's own credential is forwarded; set "
+        "secretKeyRef if Thruway should inject the key",
         id="no credential",
     ),
     pytest.param(
@@ -133,26 +133,26 @@ ODD = [
     ),
     pytest.param(
         spec("hostnames: [api.example.com]"),
-        "14: warning: spec.hostnames: localhost is not this route's on a laptop: only requests "
-        "with such a Host reach it; leave hostnames out to try it there",
+        "14: warning: spec.hostnames: on a laptop, requests to localhost do not reach this "
+        "route, only those with such a Host; remove hostnames to try it there",
         id="hostnames on a laptop",
     ),
     pytest.param(
         SECRET.replace(KEY, f'"{KEY}\\n"') + GOOD,
         "13: warning: spec.credential.secretKeyRef: key KEY of Secret openai has white space "
-        "around its value, which is left out; store the bare key (with `echo -n`)",
+        "around its value, which is removed; store the bare key (with `echo -n`)",
         id="white space around a secret",
     ),
     pytest.param(
         spec("").replace("secretKeyRef", "header: X-Api-Key\n    secretKeyRef"),
         "13: warning: spec.credential.header: is not where openai expects the key, which is "
-        "authorization; leave header out, or set the upstream.url of the API that is meant",
+        "authorization; remove header, or set the upstream.url of the intended API",
         id="a header that the provider does not look at",
     ),
     pytest.param(
         spec("").replace("secretKeyRef", "prefix: 'Token '\n    secretKeyRef"),
-        "13: warning: spec.credential.prefix: is not what openai expects in front of the key; "
-        "leave prefix out",
+        "13: warning: spec.credential.prefix: is not what openai expects before the key; "
+        "remove prefix",
         id="a prefix that the provider does not expect",
     ),
     pytest.param(
@@ -162,14 +162,14 @@ ODD = [
     ),
     pytest.param(
         (SECRET + GOOD).replace("/good", "/openai/v1"),
-        "10: warning: spec.path: holds a version, which belongs to what follows the route's path; "
-        "leave it out: where clients do not append one, the upstream's versionPrefix is inserted",
+        "10: warning: spec.path: contains a version, which belongs after the route's path; "
+        "remove it: if clients append none, the upstream's versionPrefix is inserted",
         id="a version in the path",
     ),
     pytest.param(
         spec(f"request: {{headers: {{set: [{{name: X-A, value: {KEY}}}]}}}}"),
         "14: warning: spec.request.headers.set[0].value: looks like an API key, which everybody "
-        "can read here; put it into a Secret, and use `credential`",
+        "can read here; move it to a Secret, and use `credential`",
         id="a key in a rule",
     ),
     pytest.param(
@@ -243,7 +243,7 @@ def test_the_environment_in_place_of_a_secret_that_is_misspelt(file: Path) -> No
     _, said = findings(file, SECRET.replace("openai", "openia") + GOOD, KEY=KEY)
     assert said == (
         "13: warning: spec.credential.secretKeyRef: there is no Secret openai in the files, so the "
-        "environment variable KEY is used; correct the name if a Secret of the files is meant"
+        "environment variable KEY is used; correct the name if you mean a Secret in the files"
     )
     (said,) = findings(file, SECRET.replace("KEY:", "KYE:") + GOOD, KEY=KEY)
     assert "Secret openai has no key KEY, so the environment variable KEY is used; " in said
@@ -346,8 +346,8 @@ def test_no_route_at_all(file: Path, tmp_path: Path) -> None:
 def test_without_files_the_environment_is_checked() -> None:
     result = thruway("check")
     assert result.output == (
-        "environment: warning: OPENAI_API_KEY is not set, so `thruway up` serves made-up answers; "
-        "set it\n2 routes, 0 errors, 1 warning\n"
+        "environment: warning: OPENAI_API_KEY is not set, so `thruway up` serves made-up "
+        "responses; set it\n2 routes, 0 errors, 1 warning\n"
     )
     assert thruway("check", environment={"OPENAI_API_KEY": KEY}).output == (
         "2 routes, 0 errors, 0 warnings\n"
@@ -406,6 +406,7 @@ def test_what_envoy_refuses_is_a_finding(file: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("thruway_operator.diagnose.offline.checking.culprits", lambda *_: said)
     result = thruway("check", "-f", str(file))
     assert result.output.splitlines()[0] == (
-        f"{file}:9: error: spec: is refused by Envoy: no such thing; change or remove what it names"
+        f"{file}:9: error: spec: is rejected by Envoy: no such thing; "
+        "change or remove what it names"
     )
     assert result.exit_code == 1

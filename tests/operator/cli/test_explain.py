@@ -35,7 +35,7 @@ def test_as_text() -> None:
         ["upstream", "GET https://api.openai.com/v1/models?limit=…&…"],
         [
             "path",
-            "/openai_passthrough is taken off, and /v1 is inserted, because the path names no "
+            "/openai_passthrough is removed, and /v1 is inserted, because the path names no "
             "version",
         ],
         ["host", "api.openai.com"],
@@ -52,7 +52,7 @@ def test_an_override() -> None:
     assert "route       default/openai, override /v1/responses\n" in result.output
     assert "not         default/openai: an override of it comes first\n" in result.output
     assert "upstream    POST http://localhost:4100/v1/responses\n" in result.output
-    assert "credential  the client's own passes on\n" in result.output
+    assert "credential  the client's own is forwarded\n" in result.output
 
 
 def test_what_thruway_answers_itself() -> None:
@@ -119,12 +119,12 @@ def test_why_no_version_is_inserted(tmp_path: Path) -> None:
         "spec: {path: /a, upstream: {url: 'https://x.example'}}\n"
     )
     result = thruway("explain", "GET", "/a/models", "-f", str(file))
-    assert "no version is inserted, because the route has none to insert\n" in result.output
+    assert "no version is inserted, because the route inserts none\n" in result.output
 
 
 def test_the_demonstration_is_called_that() -> None:
     result = thruway("explain", "GET", "/openai/models")
-    assert "/v1/models (the demonstration's made-up answers)\n" in result.output
+    assert "/v1/models (the demonstration's made-up responses)\n" in result.output
     assert "credential  demonstration, no key\n" in result.output
 
 
@@ -136,7 +136,7 @@ def test_a_clients_key_that_is_thruways_does_not_pass_on() -> None:
 
 def test_a_fragment_is_told(tmp_path: Path) -> None:
     result = thruway("explain", "GET", "/openai/m?q=/?#", environment=ENVIRONMENT)
-    assert "because     no client sends what follows a #; in the path as such" in result.output
+    assert "because     clients do not send what follows a #" in result.output
 
 
 @pytest.mark.parametrize(("method", "sent"), [("FOO", "FOO"), ("foo", "foo"), ("get", "GET")])
@@ -154,23 +154,23 @@ def test_connect_does_not_pass() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("A B", "/", []), "METHOD is not one that is passed on: give a word such as GET"),
-        (("", "/", []), "METHOD is not one that is passed on: give a word such as GET"),
-        (("/x", "GET", []), "METHOD is not one that is passed on: first METHOD, then URL"),
+        (("A B", "/", []), "METHOD is not one that Thruway forwards: give a word such as GET"),
+        (("", "/", []), "METHOD is not one that Thruway forwards: give a word such as GET"),
+        (("/x", "GET", []), "METHOD is not one that Thruway forwards: first METHOD, then URL"),
         (("GET", "", []), "URL is empty"),
         (("GET", "ftp://x/", []), "URL must begin with http://, https:// or /"),
         (("GET", "x", []), "URL must begin with"),
         (("GET", "http:///x", []), "URL has no valid host and port"),
         (("GET", "http://[x]/", []), "URL has no valid host"),
         (("GET", "http://a:x/", []), "URL has no valid host and port"),
-        (("GET", f"http://u:{KEY}@a/", []), "URL holds a user or password"),
-        (("GET", "/a b", []), "URL holds a blank"),
-        (("GET", "/ä", []), "URL holds a blank, or what is no printable ASCII"),
+        (("GET", f"http://u:{KEY}@a/", []), "URL contains a user or password"),
+        (("GET", "/a b", []), "URL contains a space"),
+        (("GET", "/ä", []), "URL contains a space or a character that is not printable ASCII"),
         (("GET", "/" + "x" * 70_000, []), "URL is longer than 60 KiB"),
-        (("GET", "/", [KEY]), "-H number 1 is no header: write it as -H 'Name: value'"),
-        (("GET", "/", ["A: b", "C: \x01"]), "-H number 2 holds a control character"),
+        (("GET", "/", [KEY]), "-H number 1 is not a header: write it as -H 'Name: value'"),
+        (("GET", "/", ["A: b", "C: \x01"]), "-H number 2 contains a control character"),
         (("GET", "/", ["Host: a", "host: b"]), "-H gives Host twice"),
-        (("GET", "/", ["Host: a b"]), "-H gives a Host that is no host name"),
+        (("GET", "/", ["Host: a b"]), "-H gives an invalid Host"),
         (("GET", "/", ["a: \udcff"]), "-H number 1 is not UTF-8 text"),
         (("GET", "/", ["a: b"] * 201), "-H is given more than 200 times"),
     ],

@@ -121,11 +121,13 @@ def test_routes_beside_them(tmp_path: Path) -> None:
     elsewhere = {**route, "metadata": {"name": "ai", "namespace": "other"}}
     code, _, err = run(tmp_path, elsewhere, maker("v1", "Pod"), options=("-n", "shop"))
     assert code == 0
-    assert "the files hold no PassthroughRoute of namespace shop: /openai_passthrough/v1 is" in err
+    assert (
+        "the files contain no PassthroughRoute of namespace shop: /openai_passthrough/v1 is" in err
+    )
     named = {**POD, "metadata": {"annotations": {"thruway.dev/route": "ai"}}}
     code, _, err = run(tmp_path, maker("v1", "Pod", named), options=("-n", "shop"))
     assert code == 0
-    assert "PassthroughRoute shop/ai is not among the files: /openai_passthrough/v1 is" in err
+    assert "PassthroughRoute shop/ai is not in the files: /openai_passthrough/v1 is" in err
 
 
 def test_its_own_output_is_final(tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_a_refusal_prints_nothing(tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert (
         "error: in.yaml:12: Job web: container app uses port 4000, which the sidecar listens on: "
-        "choose another for the sidecar by annotation thruway.dev/port\n" in err
+        "choose another port for the sidecar with the annotation thruway.dev/port\n" in err
     )
 
 
@@ -193,7 +195,7 @@ def test_the_standard_input_and_folders(tmp_path: Path) -> None:
     [
         (["-f", "no-such.yaml"], "no-such.yaml does not exist: check the path after -f"),
         (["-f", "-", "--operator", "host"], "--operator must be HOST:PORT"),
-        (["-f", "-", "--image", "a b"], "--image is no image"),
+        (["-f", "-", "--image", "a b"], "--image is not an image"),
         ([], "--file is missing"),
     ],
 )

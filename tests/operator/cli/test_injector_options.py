@@ -73,18 +73,18 @@ def test_without_it_there_is_none() -> None:
         ({"--inject-listen": "9443x"}, "--inject-listen must end in a port"),
         ({"--inject-operator": ""}, "--inject-listen needs --inject-operator"),
         ({"--inject-operator": "host"}, "--inject-operator must end in a port"),
-        ({"--inject-image": "a b"}, "--inject-image is no image"),
+        ({"--inject-image": "a b"}, "--inject-image is not an image"),
         ({"--inject-port": "80"}, "--inject-port must be a whole number from 1024 to 65535"),
         ({"--inject-log-level": "loud"}, "--inject-log-level must be one of debug, info"),
         ({"--inject-resources": "{"}, "--inject-resources must be a JSON object"),
         ({"--inject-resources": '{"app": {}}'}, "--inject-resources must be a JSON object"),
         (
             {"--inject-resources": json.dumps({"envoy": {"limits": {"gpu": 1}}})},
-            "resources of envoy may hold cpu and memory in requests and limits",
+            "resources of envoy may contain cpu and memory in requests and limits",
         ),
         (
             {"--inject-resources": json.dumps({"envoy": {"limits": {"memory": "lots"}}})},
-            "memory in limits of envoy is no quantity of memory",
+            "memory in limits of envoy is not a quantity of memory",
         ),
     ],
 )

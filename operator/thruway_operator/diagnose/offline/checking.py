@@ -1,4 +1,4 @@
-"""`thruway check`: everything that is wrong or odd, as strictly as `thruway up` sees it."""
+"""`thruway check`: all mistakes and oddities, as strictly as `thruway up`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _FIELDS = {"Conflicted": "spec.path", "ClientAuthRequired": "spec.clientAuth"}
 
 
 def check(given: Input, *, in_cluster: Sequence[Finding] | None = None) -> Report:
-    """Return all findings: errors are what `thruway up` would not start with.
+    """Return all findings; `thruway up` would not start with an error.
 
-    `in_cluster`: what a cluster says; then the environment of this machine does not matter.
+    `in_cluster`: findings of a cluster; then the environment of this machine does not matter.
     """
     odd = _odd(given, here=in_cluster is None)
     refused = list(refusals(given))
@@ -49,7 +49,7 @@ def check(given: Input, *, in_cluster: Sequence[Finding] | None = None) -> Repor
 
 
 def _is_said(finding: Finding, refused: Sequence[Finding]) -> bool:
-    """Tell whether translation has refused the same: a rule of the CRD may blame what is around."""
+    """Tell whether translation rejected the same; rules of the CRD may name the outer field."""
     return finding.severity == "error" and any(
         other.route == finding.route
         and (other.field == finding.field or other.field.startswith(f"{finding.field}."))
@@ -71,7 +71,7 @@ def _unread(given: Input) -> Iterator[Finding]:
 
 
 def refusals(given: Input) -> Iterator[Finding]:
-    """Yield the routes that translation refuses."""
+    """Yield the routes that translation rejects."""
     for route, verdict in given.translation.verdicts.items():
         condition = verdict.accepted
         if condition.status:
@@ -89,7 +89,7 @@ def _rejected(given: Input) -> Iterator[Finding]:
         yield Finding("error", "envoy", 0, "", str(error))
         return
     for route, message in found.items():
-        said = f"is refused by Envoy: {message}; change or remove what it names"
+        said = f"is rejected by Envoy: {message}; change or remove what it names"
         if route:
             yield _at(given, "error", route, "spec", said)
         else:
@@ -100,7 +100,7 @@ def _odd(given: Input, *, here: bool) -> Iterator[Finding]:
     for warning in given.warnings if here else ():
         yield Finding("warning", ENVIRONMENT, 0, "", warning)
     if given.demonstration:
-        message = f"{KEY} is not set, so `thruway up` serves made-up answers; set it"
+        message = f"{KEY} is not set, so `thruway up` serves made-up responses; set it"
         yield Finding("warning", ENVIRONMENT, 0, "", message)
         return
     for route in given.given.routes:
@@ -110,7 +110,7 @@ def _odd(given: Input, *, here: bool) -> Iterator[Finding]:
         if given.translation.verdicts[route.id].accepted.status:
             for field, message in oddities_of(route, given.served):
                 yield _at(given, "warning", route.id, field, message)
-    if given.reading is None or given.problems:  # a route that cannot be read may use it
+    if given.reading is None or given.problems:  # an unreadable route may use it
         return
     used = referenced(given.given)
     for (kind, (namespace, name)), origin in given.reading.origins.items():

@@ -1,7 +1,7 @@
-"""What becomes of one request, and why: by Envoy's rendered routes and extproc's own `rewrite`.
+"""What happens to one request, and why, by Envoy's rendered routes and extproc's own `rewrite`.
 
-Nothing here decides anything: the route is found in the RouteConfiguration that Envoy gets, and the
-rule is decoded from it and handed to the function that extproc calls.
+Nothing is decided here: the route is found in the RouteConfiguration that Envoy gets, and its rule
+is passed to the function that extproc calls.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OURS = ("x-envoy-", "x-thruway-")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Thruway says itself."""
+    """Thruway's own response."""
 
     status: int
     code: str
@@ -57,11 +57,11 @@ class Forwarded:
     set: tuple[tuple[str, str], ...]
     added: tuple[tuple[str, str], ...]
     removed: tuple[str, ...]
-    """Never passed on, sent or not."""
+    """Never forwarded."""
     passed: tuple[str, ...]
     """Of the client's headers."""
     only: tuple[str, ...]
-    """If not empty, the only client headers that pass on, beside those that frame the message."""
+    """If not empty, only these client headers are forwarded, and those that frame the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,15 @@ class Explanation:
     """Its path; empty for the route itself."""
     reasons: tuple[str, ...]
     others: tuple[tuple[str, str], ...]
-    """The routes and overrides that do not take it, each with why not."""
+    """The routes and overrides that do not match, each with the reason."""
     answer: Answer | None
     upstream: Forwarded | None
     clients: tuple[str, ...] | None
-    """Who may use the route; None: everybody."""
+    """The clients that may use the route; None: everybody."""
 
 
 def explain(given: Input, request: Request) -> Explanation:
-    """Return what would become of the request."""
+    """Return what would happen to the request."""
     body = snapshot_of_input(given)[ROUTE][ROUTE_CONFIG].body
     found = find_route(parsed(ROUTE, body), request)
     routes = {route.id: route for route in given.translation.config.routes}
@@ -93,7 +93,7 @@ def explain(given: Input, request: Request) -> Explanation:
     reasons: list[str] = []
     answer = _answer(found)
     if request.fragment:
-        reasons.append("no client sends what follows a #; in the path as such it would get 400")
+        reasons.append("clients do not send what follows a #; a path that contains one gets 400")
     if match is not None:
         reasons.append(f"the path is {match.path}" + ("" if match.exact else ", or below it"))
     if route and route.hostnames:
@@ -151,7 +151,7 @@ def _forwarded(
     mutation = rewrite(_seen_by_extproc(request, key_header), rule)
     written = {name: value.decode("latin-1") for name, value in mutation.set}
     target, authority = written.pop(":path"), written.pop(":authority")
-    for name, value in request.headers:  # what is as the client sent it passes
+    for name, value in request.headers:  # unchanged values pass
         if written.get(name) == value:
             del written[name]
     names = (
@@ -190,7 +190,7 @@ def _seen_by_extproc(request: Request, key_header: str) -> list[tuple[str, bytes
     hidden = (*CREDENTIAL_HEADERS, KEY_HEADER, key_header)
     pseudo = [(name, request.values(name)[0]) for name in (":method", ":authority", ":path")]
     given = [(name, value) for name, value in request.headers if name not in hidden]
-    # Where Envoy puts its own in the place of the client's, the listener keeps that aside.
+    # Where Envoy replaces a client's header, the listener keeps the original.
     given += [(KEPT_ASIDE[name], value) for name, value in given if name in KEPT_ASIDE]
     return [(name, value.encode("latin-1")) for name, value in (*pseudo, *given)]
 
@@ -198,14 +198,14 @@ def _seen_by_extproc(request: Request, key_header: str) -> list[tuple[str, bytes
 def _path_reason(request: Request, rule: Rule, target: str) -> str:
     rest = request.path.removeprefix(rule.strip)
     path = target.partition("?")[0]
-    reason = f"{rule.strip} is taken off"
+    reason = f"{rule.strip} is removed"
     if rule.base:
         reason += f", {rule.base} is the upstream's base path"
     if rest in ("", "/"):
         return f"{reason}, and nothing follows it"
     if path == rule.base + rest:
         first = rest[1:].partition("/")[0]
-        why = "the route has none to insert"
+        why = "the route inserts none"
         if first in rule.unversioned:
             why = f"what is below /{first} has none"
         elif rule.version:
@@ -213,7 +213,7 @@ def _path_reason(request: Request, rule: Rule, target: str) -> str:
         return f"{reason}, and no version is inserted, because {why}"
     if rule.version and path == rule.base + rule.version + rest:
         return f"{reason}, and {rule.version} is inserted, because the path names no version"
-    return f"{reason}, and the version in it stands once"
+    return f"{reason}, and its version is not repeated"
 
 
 def _others(
@@ -226,7 +226,7 @@ def _others(
     stopped = taken is None and answer is not None and answer.code != "route_not_found"
     for route in given.translation.config.routes:
         if stopped:
-            yield route.id, "no route is asked, because the request is refused before"
+            yield route.id, "no route is tried, because the request is rejected before"
         elif route is taken:
             for other in route.branches:
                 if other is not branch:

@@ -1,4 +1,4 @@
-"""What `thruway inject` makes of files: pods with their sidecars, all else as it was."""
+"""`thruway inject`: adds sidecars to the pods in files, and leaves everything else unchanged."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _KINDS: Final = frozenset((KIND, *(kind for _, kind in KINDS)))
 
 @dataclass(slots=True)
 class Outcome:
-    """The documents to print, and what there is to say, in sentences."""
+    """The documents to print, and messages about them."""
 
     documents: list[Any] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     problems: list[SourceProblem] = field(default_factory=list)
-    """What cannot be read."""
+    """What could not be read."""
     pods: int = 0
-    """How many pods there are, with a sidecar or without."""
+    """The number of pods, with or without a sidecar."""
 
 
 def inject_texts(texts: Mapping[str, str], settings: Settings, namespace: str) -> Outcome:
-    """Return what becomes of YAML texts, by the names of their files.
+    """Return the injected YAML texts, by the names of their files.
 
-    `namespace` is that of what names none.
+    `namespace` is the namespace of objects that name none.
     """
     outcome = Outcome()
     documents: list[Document] = []
@@ -114,7 +114,7 @@ class _Maker:
         outcome = self._outcome
         outcome.pods += 1
         namespace = _namespace(data) or self._namespace
-        routes = self._routes.get(namespace)  # files do not say what else the cluster has
+        routes = self._routes.get(namespace)  # the cluster may have more than the files
         found = inject(pod, Namespace(namespace), self._settings, routes, asked=True)
         where = f"{document.file}:{document.line(place)}: {_named(data)}"
         if isinstance(found, Refused):

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["DEMONSTRATION", "ENVIRONMENT", "Input", "LoadError", "load"]
 
 ENVIRONMENT = "environment"
-"""Stands for the file where there is none."""
+"""Shown instead of a file's name if there is none."""
 
 DEMONSTRATION = "http://demonstration.invalid"
-"""Stands for the upstream with made-up answers, whose port is another one each time."""
+"""Shown for the demonstration upstream, whose port differs each time."""
 
 _LOOPBACK = ("127.0.0.1", "::1")
 _LARGEST = 4 * 1024 * 1024  # bytes
@@ -41,12 +41,12 @@ _STEP = re.compile(r"(\w+)|\[(\d+)\]")
 
 
 class LoadError(Exception):
-    """The input cannot be read at all; the text is a whole sentence."""
+    """The input cannot be read at all; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What there is to look at, and where each thing stands."""
+    """The input, and where each part of it was read."""
 
     given: Resources
     """As written."""
@@ -58,11 +58,11 @@ class Input:
     """None: the environment."""
     demonstration: bool = False
     warnings: tuple[str, ...] = ()
-    """What is odd in the environment."""
+    """Oddities in the environment."""
 
     @property
     def problems(self) -> list[SourceProblem]:
-        """What could not be read of the files."""
+        """What could not be read in the files."""
         return self.reading.problems if self.reading else []
 
     def place(self, route: str, place: str) -> tuple[str, int]:
@@ -74,7 +74,7 @@ class Input:
         return placed.document.file, placed.document.line(steps)
 
     def secrets(self) -> list[SecretValue]:
-        """Return every secret that is in use, or lies in the files."""
+        """Return every secret that is in use or in the files."""
         written = [value for data in self.served.secrets.values() for value in data.values()]
         proxies = (self.served.proxies.https, self.served.proxies.http)
         logins = [proxy.login for proxy in proxies if proxy and proxy.login]
@@ -89,10 +89,10 @@ def load(
     standard_input: bytes | None = None,
     namespace: str = "default",
 ) -> Input:
-    """Read the files, or without any the environment, and translate.
+    """Read the files, or the environment if there are none, and translate.
 
-    `port` is the one that `thruway up` would serve on, which no upstream may lead back to.
-    `namespace` is where objects without a namespace belong.
+    `port` is the port of `thruway up`, to which no upstream may lead back. `namespace` is where
+    objects without a namespace belong.
 
     Raises:
         LoadError: a path, a variable or the standard input cannot be used at all.

@@ -1,6 +1,6 @@
-"""What is legal but odd in the routes and Secrets: probably not what was meant.
+"""Finds what is legal in routes and Secrets, but probably a mistake.
 
-Each check is a generator of (field, message) for one route; none repeats a value that may be a key.
+Each check yields (field, message) for one route. None repeats a value that may be a key.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PRIVATE = (
 
 
 def missing_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
-    """Yield what the route refers to and is not there, or is of no use."""
+    """Yield references whose objects do not exist or cannot be used."""
     for ref in route.spec.references():
         if ref.use == "clients" and route.spec.client_auth.type != "APIKey":
             continue
@@ -83,9 +83,9 @@ def _find(ref: Reference, namespace: str, resources: Resources) -> object:
 
 
 def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
-    """Yield where the environment stands in for a Secret, though the files hold others.
+    """Yield where the environment replaces a Secret, although the files contain others.
 
-    `resources` as written: what `--api-key` adds is no Secret of the user's.
+    `resources` are as written: what `--api-key` adds is not a Secret of the user's.
     """
     held = [name for namespace, name in resources.secrets if namespace == route.namespace]
     for ref in _injected(route):
@@ -98,7 +98,7 @@ def fallbacks_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
             yield (
                 ref.field,
                 f"{missing if data is None else lacks}, so the environment variable {ref.key} is "
-                "used; correct the name if a Secret of the files is meant",
+                "used; correct the name if you mean a Secret in the files",
             )
 
 
@@ -112,7 +112,7 @@ def referenced(resources: Resources) -> set[tuple[str, str, str]]:
 
 
 def oddities_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity]:
-    """Yield what is odd in a route that is served."""
+    """Yield the oddities of a route that is served."""
     yield from _path(route)
     yield from _versions(route)
     yield from _hostnames(route)
@@ -141,8 +141,8 @@ def _path(route: PassthroughRoute) -> Iterator[Oddity]:
     if _VERSION.search(route.spec.path):
         yield (
             "spec.path",
-            "holds a version, which belongs to what follows the route's path; leave it out: where "
-            "clients do not append one, the upstream's versionPrefix is inserted",
+            "contains a version, which belongs after the route's path; remove it: if clients "
+            "append none, the upstream's versionPrefix is inserted",
         )
 
 
@@ -157,8 +157,8 @@ def _versions(route: PassthroughRoute) -> Iterator[Oddity]:
         ):
             yield (
                 f"{item.field}.upstream.versionPrefix",
-                "is inserted behind the base path of url, which names a version already; leave it "
-                "out, unless the API has both",
+                "is inserted after the base path of url, which already contains a version; remove "
+                "it, unless the API has both",
             )
 
 
@@ -166,8 +166,8 @@ def _hostnames(route: PassthroughRoute) -> Iterator[Oddity]:
     if route.spec.hostnames:
         yield (
             "spec.hostnames",
-            "localhost is not this route's on a laptop: only requests with such a Host reach it; "
-            "leave hostnames out to try it there",
+            "on a laptop, requests to localhost do not reach this route, only those with such a "
+            "Host; remove hostnames to try it there",
         )
 
 
@@ -176,8 +176,8 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
     if spec.credential is None and spec.client_auth.type == "None":
         yield (
             "spec.credential",
-            "is not set, so the client's own credential passes on; set secretKeyRef if Thruway is "
-            "to put the key in",
+            "is not set, so the client's own credential is forwarded; set secretKeyRef if Thruway "
+            "should inject the key",
         )
     for item in spec.destinations():
         if (credential := item.credential) is None:
@@ -189,13 +189,13 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
         if preset and own and header and header != preset.header:
             yield (
                 f"{field}.header",
-                f"is not where {spec.provider} expects the key, which is {preset.header}; leave "
-                "header out, or set the upstream.url of the API that is meant",
+                f"is not where {spec.provider} expects the key, which is {preset.header}; remove "
+                "header, or set the upstream.url of the intended API",
             )
         elif preset and own and credential.prefix not in (None, preset.prefix):
             yield (
                 f"{field}.prefix",
-                f"is not what {spec.provider} expects in front of the key; leave prefix out",
+                f"is not what {spec.provider} expects before the key; remove prefix",
             )
     for ref in _injected(route):
         value = resources.secrets.get((route.namespace, ref.name), {}).get(ref.key)
@@ -206,7 +206,7 @@ def _credentials(route: PassthroughRoute, resources: Resources) -> Iterator[Oddi
         if value is not None and value.reveal().strip() not in ("", value.reveal()):
             yield (
                 ref.field,
-                f"{where} has white space around its value, which is left out; store the bare key "
+                f"{where} has white space around its value, which is removed; store the bare key "
                 "(with `echo -n`)",
             )
 
@@ -219,7 +219,7 @@ def _clear_text(route: PassthroughRoute) -> Iterator[Oddity]:
         if sent and address and not address.secure and _is_public(address):
             yield (
                 f"{item.field}.upstream.url",
-                "is http:// to a public host, so the key passes the network in clear text; use "
+                "is http:// to a public host, so the key crosses the network in clear text; use "
                 "https://",
             )
 
@@ -253,7 +253,7 @@ def _retries(route: PassthroughRoute) -> Iterator[Oddity]:
     if retries.attempts == 0 and "retry_on" in retries.model_fields_set:
         yield (
             "spec.retries.retryOn",
-            "has no meaning with attempts: 0; remove it, or set attempts",
+            "has no effect with attempts: 0; remove it, or set attempts",
         )
 
 
@@ -289,6 +289,6 @@ def _keys_in_rules(route: PassthroughRoute) -> Iterator[Oddity]:
             if looks_like_a_key(item.value):
                 yield (
                     f"{field}[{index}].value",
-                    "looks like an API key, which everybody can read here; put it into a Secret, "
+                    "looks like an API key, which everybody can read here; move it to a Secret, "
                     "and use `credential`",
                 )

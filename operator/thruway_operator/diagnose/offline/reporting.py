@@ -1,4 +1,4 @@
-"""An explanation as text and as data; values of the client's are left out."""
+"""Shows an explanation as text and as data, without the client's values."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _text(value: str) -> str:
 
 
 def _target(told: Explanation, upstream: Forwarded) -> str:
-    """Return path and query; of the query only what the rules wrote has its values."""
+    """Return path and query; in the query, only parameters set by rules have their values."""
     path, mark, query = upstream.target.partition("?")
     if not mark:
         return conceal(path)
@@ -116,16 +116,16 @@ def explanation_text(told: Explanation) -> str:
 
 
 def _clients(names: list[str]) -> str:
-    return f"only with the key of one of: {', '.join(names)}; anybody else gets 401"
+    return f"only with the key of one of: {', '.join(names)}; others get 401"
 
 
 def _upstream_lines(upstream: dict[str, Any], *, keys: bool) -> list[tuple[str, str]]:
-    """`keys`: whether clients have to send one of Thruway's."""
+    """`keys`: whether clients must send one of Thruway's keys."""
     headers = upstream["headers"]
-    without = NO_CREDENTIAL if keys else "the client's own passes on"
+    without = NO_CREDENTIAL if keys else "the client's own is forwarded"
     url = upstream["url"]
     if url.startswith(f"{DEMONSTRATION}/"):
-        without, url = "demonstration, no key", f"{url} (the demonstration's made-up answers)"
+        without, url = "demonstration, no key", f"{url} (the demonstration's made-up responses)"
     lines = [
         ("upstream", f"{upstream['method']} {url}"),
         ("path", upstream["pathReason"]),

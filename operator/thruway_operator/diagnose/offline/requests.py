@@ -26,30 +26,32 @@ _SCHEMES = ("http", "https", "ws", "wss")
 
 
 class AskError(Exception):
-    """It is no request; the text is a sentence that repeats nothing of it."""
+    """It is not a valid request; the message is a sentence that repeats none of it."""
 
 
 def read_request(method: str, url: str, headers: Sequence[str], port: int) -> Request:
-    """Return the request; `url` may be a path alone, which goes to localhost and `port`.
+    """Return the request; `url` may be only a path, which means localhost and `port`.
 
     Raises:
         AskError: one of the arguments cannot be sent.
     """
     if not _TOKEN.fullmatch(method) or looks_like_a_key(method):
         hint = "first METHOD, then URL" if "/" in method else "give a word such as GET"
-        raise AskError(f"METHOD is not one that is passed on: {hint}")
-    if method.upper() in _METHODS:  # methods of one's own pass too, and their case matters
+        raise AskError(f"METHOD is not one that Thruway forwards: {hint}")
+    if method.upper() in _METHODS:  # other methods pass too, and their case matters
         method = method.upper()
     host, target = _read_url(url, port)
     fragment = "#" in url
     read = [_read_header(number, text) for number, text in enumerate(headers, 1)]
     if len(read) > _MOST_HEADERS:
-        raise AskError(f"-H is given more than {_MOST_HEADERS} times: Envoy takes no more headers")
+        raise AskError(
+            f"-H is given more than {_MOST_HEADERS} times: Envoy accepts no more headers"
+        )
     hosts = [value for name, value in read if name == "host"]
     if len(hosts) > 1:
         raise AskError("-H gives Host twice: keep one")
     if hosts and not _HOST.fullmatch(hosts[0]):
-        raise AskError("-H gives a Host that is no host name: write it as localhost:4000")
+        raise AskError("-H gives an invalid Host: write it as localhost:4000")
     rest = tuple((name, value) for name, value in read if name != "host")
     return Request(method, hosts[0] if hosts else host, target, rest, fragment)
 
@@ -58,10 +60,10 @@ def _read_url(url: str, port: int) -> tuple[str, str]:
     if not url:
         raise AskError("URL is empty: write it as /openai_passthrough/v1/models")
     if len(url) > _LONGEST:
-        raise AskError(f"URL is longer than {_LONGEST >> 10} KiB: Envoy takes no more")
+        raise AskError(f"URL is longer than {_LONGEST >> 10} KiB: Envoy accepts no more")
     if not url.isascii() or any(char <= " " or char == "\x7f" for char in url):
         raise AskError(
-            "URL holds a blank, or what is no printable ASCII: percent-encode it as a client does"
+            "URL contains a space or a character that is not printable ASCII: percent-encode it"
         )
     url = url.partition("#")[0]  # which no client sends; `explain` says so
     if url.startswith("/"):
@@ -74,7 +76,7 @@ def _read_url(url: str, port: int) -> tuple[str, str]:
     except ValueError:
         raise AskError("URL has no valid host: write it as http://localhost:4000/…") from None
     if "@" in authority:
-        raise AskError("URL holds a user or password: give -H 'Authorization: …' instead")
+        raise AskError("URL contains a user or password: give -H 'Authorization: …' instead")
     if not _HOST.fullmatch(authority):
         raise AskError("URL has no valid host and port: write it as http://localhost:4000/…")
     target = rest[len(authority) :]
@@ -84,11 +86,11 @@ def _read_url(url: str, port: int) -> tuple[str, str]:
 def _read_header(number: int, text: str) -> tuple[str, str]:
     found = _HEADER.fullmatch(text)
     if found is None:
-        raise AskError(f"-H number {number} is no header: write it as -H 'Name: value'")
+        raise AskError(f"-H number {number} is not a header: write it as -H 'Name: value'")
     try:
         value = found[2].encode().decode("latin-1")
     except UnicodeEncodeError:
         raise AskError(f"-H number {number} is not UTF-8 text: give text") from None
     if any((char < " " and char != "\t") or char == "\x7f" for char in value):
-        raise AskError(f"-H number {number} holds a control character: no header may")
+        raise AskError(f"-H number {number} contains a control character, which headers must not")
     return found[1].lower(), value

@@ -46,7 +46,7 @@ _REDACTED = "[redacted]"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors: what stands twice is written twice."""
+    """Writes no anchors: what occurs twice is written twice."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -73,19 +73,19 @@ def dump(value: Any) -> str:  # noqa: ANN401 - plain data
 
 
 def manifest(value: Any) -> str:  # noqa: ANN401 - plain data
-    """Return a manifest as YAML, the way people write them."""
+    """Return a manifest as YAML, as people write it."""
     return yaml.dump(
         value,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
-        width=1_000_000,  # no text is folded
+        width=1_000_000,  # never fold text
         default_flow_style=False,
     )
 
 
 def redacted(value: Any, secrets: Iterable[SecretValue]) -> Any:  # noqa: ANN401 - plain data
-    """Return plain data without these secrets, nor what looks like a key."""
+    """Return plain data without these secrets and anything that looks like a key."""
     redactor = Redactor()
     for secret in secrets:
         redactor.register(secret.reveal().strip())
@@ -140,7 +140,7 @@ def proxy_view(proxy: ir.ForwardProxy) -> str:
 
 
 def summary_view(given: Input) -> dict[str, Any]:
-    """Return each route with its ways: matches, upstream, credential, rule."""
+    """Return each route with its branches: matches, upstream, credential, rule."""
     translation = given.translation
     refused = {
         name: verdict.accepted.message
@@ -186,7 +186,7 @@ def _way(branch: ir.Branch) -> dict[str, Any]:
 
 
 def rules_view(given: Input) -> dict[str, Any]:
-    """Return the rule of each way, by the name that Envoy's route and the log give it."""
+    """Return the rule of each branch, by its name in Envoy's route and the log."""
     view: dict[str, Any] = {}
     for route in given.translation.config.routes:
         for branch in route.branches:
@@ -209,7 +209,7 @@ def ir_view(given: Input) -> dict[str, Any]:
 
 
 def snapshot_of_input(given: Input) -> Snapshot:
-    """Return all that Envoy would get."""
+    """Return everything that Envoy would get."""
     fragments = render_fragments(given.translation.config, given.system_ca)
     return assemble(list(fragments.values()), keep_browsers_out=True)
 
@@ -243,7 +243,7 @@ def without_client_keys(value: Any) -> Any:  # noqa: ANN401 - plain data
 
 
 def secret_view(resource: Resource) -> str:
-    """Return what a serialized Secret is, without its content."""
+    """Return the kind of a serialized Secret, without its content."""
     secret = parsed(SECRET, resource.body)
     if not secret.validation_context.HasField("trusted_ca"):
         return _REDACTED

@@ -1,7 +1,8 @@
 """A pure function from a pod, and what is known about its namespace, to the pod with its sidecar.
 
-`injector` decides (opted in or out, refused), `options` reads the pod's annotations, `containers`
-says what is added, `environment` which variables applications get, and `routes` for which route.
+`injector` decides (opted in, opted out, rejected), `options` reads the pod's annotations,
+`containers` returns what is added, `environment` the variables of applications, and `routes` the
+route that they lead to.
 The webhook and `thruway inject` both call it.
 Contracts: "layers of the sidecar", "pure packages do no I/O".
 """

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["containers", "volumes"]
 
 _PATIENCE: Final = 25
-"""Seconds after which Envoy accepts connections without configuration; `/startz` waits for 30."""
+"""Seconds until Envoy accepts connections without configuration; `/startz` waits for 30."""
 _RUN: Final = {"name": RUN_VOLUME, "mountPath": "/run/thruway"}
 _TOKEN: Final = {"name": TOKEN_VOLUME, "mountPath": "/run/secrets/thruway", "readOnly": True}
 _CA: Final = {"name": CA_VOLUME, "mountPath": "/run/secrets/thruway-ca", "readOnly": True}
@@ -50,7 +50,7 @@ _Manifest = dict[str, Any]
 
 
 def containers(options: Options, settings: Settings, user: int, *, mesh: bool) -> list[_Manifest]:
-    """Return the init containers, in their order."""
+    """Return the init containers, in order."""
     bootstrap = _bootstrap(options, settings, user)
     extproc, envoy = _extproc(options, settings, user), _envoy(options, user)
     if mesh:
@@ -64,7 +64,7 @@ def volumes() -> list[_Manifest]:
     return [
         {"name": RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}},
-        # Optional: a pod starts without it, and Envoy reads it once it is there.
+        # Optional: a pod starts without it, and Envoy reads it once it exists.
         {"name": CA_VOLUME, "configMap": {"name": CA_CONFIG_MAP, "optional": True}},
     ]
 
@@ -78,12 +78,12 @@ def _bootstrap(options: Options, settings: Settings, user: int) -> _Manifest:
         "args": [
             f"--operator={settings.operator}",
             "--token=/run/secrets/thruway/token",
-            # Through the link that kubelet swaps: the file is whole whenever the link is there.
+            # Through the link that kubelet swaps: the file is complete whenever the link exists.
             "--authorities=/run/secrets/thruway-ca/..data/ca.crt",
             f"--listen=127.0.0.1:{options.port}",
             f"--patience={_PATIENCE}",
         ],
-        # A pod that is made from a template has no name yet when it is admitted.
+        # A pod that is created from a template has no name yet when it is admitted.
         "env": [_field("POD_NAME", "metadata.name"), _field("POD_NAMESPACE", "metadata.namespace")],
         "resources": options.extproc.manifest(),
         "securityContext": _security(user),
@@ -92,7 +92,7 @@ def _bootstrap(options: Options, settings: Settings, user: int) -> _Manifest:
 
 
 def _extproc(options: Options, settings: Settings, user: int) -> _Manifest:
-    # What Envoy logs at `warning` is what goes wrong; extproc says as much at `info`.
+    # Envoy logs problems at `warning`, extproc at `info`.
     level = "info" if options.log_level == "warning" else options.log_level
     drain = [
         "thruway-pod",
@@ -155,7 +155,7 @@ def _extproc_probes() -> _Manifest:
 def _envoy_probes() -> _Manifest:
     return {
         "startupProbe": _asked("startz", periodSeconds=1, timeoutSeconds=3, failureThreshold=90),
-        # Patient: it is extproc that answers, and may be on its way back.
+        # Patient, because extproc responds, and may be restarting.
         "livenessProbe": _asked("livez", timeoutSeconds=5, failureThreshold=6),
         "readinessProbe": _asked("readyz", periodSeconds=5, timeoutSeconds=3),
     }
@@ -184,7 +184,7 @@ def _field(name: str, path: str) -> _Manifest:
 
 
 def _security(user: int) -> _Manifest:
-    """Return what the restricted Pod Security Standard asks for, whatever the pod's own says."""
+    """Return what the restricted Pod Security Standard requires, whatever the pod's own context."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PLACEHOLDER", "told"]
 
 PLACEHOLDER: Final = "thruway"
-"""SDKs do not start without a key; the route's own takes its place."""
+"""SDKs do not start without a key; the route's key replaces it."""
 
 
 def told(
@@ -22,7 +22,7 @@ def told(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the container with the variables that it does not set itself, and warnings.
 
-    One that sets a provider's base URL knows where it calls, and with which key: it gets none of
+    A container that sets a provider's base URL has its own destination and key, so it gets none of
     that provider's variables.
     """
     given = list(container.get("env") or ())
@@ -36,13 +36,13 @@ def told(
             warnings += choice.warnings
             warnings += _missing_key(container, choice, names)
     if added and container.get("envFrom"):
-        # What a ConfigMap or Secret holds is not to be seen at admission, and may change before
-        # the container starts; an entry in `env` goes before it (Kubernetes: "Define Environment
-        # Variables for a Container"). Most hold nothing of ours but, perhaps, the real key that
-        # the sidecar makes needless: so ours are set, and that is said.
+        # The content of a ConfigMap or Secret is unknown at admission, and may change before the
+        # container starts; entries in `env` take precedence (Kubernetes: "Define Environment
+        # Variables for a Container"). Most contain none of our variables, except perhaps the
+        # real key, which the sidecar makes unnecessary. So set ours, and warn.
         warnings.append(
             f"container {container.get('name')} uses envFrom: {_listed(list(added))} from there "
-            "do not count; set them in env to keep them"
+            "are not used; set them in env to keep them"
         )
     env = [*given, *({"name": name, "value": value} for name, value in added.items())]
     whole = {**container, "env": env} if added else dict(container)
@@ -65,7 +65,7 @@ def _missing_key(container: Mapping[str, Any], choice: Choice, names: Set[str]) 
     if not choice.wants_key or not names.isdisjoint(choice.provider.keys):
         return []
     return [
-        f"PassthroughRoute {choice.wants_key} lets in clients with a key of their own alone: "
+        f"PassthroughRoute {choice.wants_key} accepts only clients with a key of their own: "
         f"set {key} in container {container.get('name')}"
     ]
 

@@ -1,4 +1,4 @@
-"""Decides about one pod. The same pod in, the same pod out; its own output comes out unchanged."""
+"""Decides about one pod. Deterministic; a pod that already has its sidecar stays unchanged."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = ["Injected", "Namespace", "Refused", "Skipped", "inject"]
 _SYSTEM: Final = ("kube-system", "kube-public", "kube-node-lease")
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _RESOLVES_NOTHING: Final = ("Default", "None")
-"""Values of dnsPolicy with which the cluster's own names are not known."""
+"""Values of dnsPolicy with which the cluster's names cannot be resolved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """The namespace that a pod is made in."""
+    """The namespace in which a pod is created."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The pod gets no sidecar; `warnings` are for whoever asked for one."""
+    """The pod gets no sidecar; `warnings` are for the user who requested one."""
 
     reason: str
     warnings: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The pod cannot be as it is; the sentence says what to change."""
+    """The pod is not acceptable; the sentence says what to change."""
 
     sentence: str
 
@@ -78,8 +78,8 @@ def inject(
 ) -> Injected | Skipped | Refused:
     """Return the pod with its sidecar, or why it gets none.
 
-    `routes` are the namespace's; None: they are not known. `asked`: its user wants a sidecar,
-    whatever the namespace's label says.
+    `routes` are the namespace's; None: unknown. `asked`: the user wants a sidecar, whatever the
+    namespace's label.
     """
     try:
         pod = read_pod(manifest, injected=_was_injected(manifest))
@@ -122,17 +122,17 @@ def _skipped(pod: Pod, namespace: Namespace, settings: Settings, *, asked: bool)
 
 def _impossible(pod: Pod) -> str:
     if pod.spec.get("hostNetwork"):
-        return "the pod has hostNetwork, so that its sidecar would listen on the node itself"
+        return "the pod has hostNetwork, so its sidecar would listen on the node itself"
     selected = (pod.spec.get("nodeSelector") or {}).get("kubernetes.io/os")
     if "windows" in {selected, (pod.spec.get("os") or {}).get("name")}:
-        return "the pod is for Windows, for which there is no sidecar"
+        return "the pod is for Windows, which the sidecar does not support"
     return ""
 
 
 def _check_ports(pod: Pod, options: Options) -> None:
     ours = {
-        options.port: f"choose another for the sidecar by annotation {PREFIX}port",
-        HEALTH_PORT: f'change the container\'s, or take label {LABEL}: "false"',
+        options.port: f"choose another port for the sidecar with the annotation {PREFIX}port",
+        HEALTH_PORT: f'change the container\'s port, or use label {LABEL}: "false"',
     }
     for container in pod.all_containers:
         for port in container.get("ports") or ():
@@ -179,7 +179,7 @@ def _injected(
 
 
 def _pull_secrets(pod: Pod, settings: Settings) -> dict[str, Any]:
-    # A ServiceAccount's are in the pod already: that admission plugin runs before webhooks.
+    # The pod already has those of its ServiceAccount: that admission plugin runs before webhooks.
     given = list(pod.spec.get("imagePullSecrets") or ())
     names = [item.get("name") for item in given]
     more = [{"name": name} for name in settings.pull_secrets if name not in names]
@@ -187,7 +187,7 @@ def _pull_secrets(pod: Pod, settings: Settings) -> dict[str, Any]:
 
 
 def _around(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the init containers before ours, a mesh's last among them, and those after."""
+    """Return the init containers before ours, which include a mesh's, and those after."""
     names = [item.get("name") for item in pod.inits]
     place = max((index + 1 for index, name in enumerate(names) if name in MESH), default=0)
     return list(pod.inits[:place]), list(pod.inits[place:])
@@ -202,7 +202,7 @@ def _tell(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """Return init containers and containers with their variables, and warnings.
 
-    Init containers before ours run without the proxy, so they are told nothing.
+    Init containers before ours run without the proxy, so they get no variables.
     """
     choices = choose(namespace.name, options.route, routes)
     warnings: list[str] = []
@@ -225,17 +225,17 @@ def _warnings(pod: Pod) -> list[str]:
     found = []
     if pod.waits_for_mesh:
         found.append(
-            "the mesh's proxy starts after the sidecar, which waits 30 s for the operator: have "
-            "the mesh use native sidecars, or let port 18000 pass by it"
+            "the mesh's proxy starts after the sidecar, which waits 30 s for the operator: let "
+            "the mesh use native sidecars, or exclude port 18000 from it"
         )
     if pod.spec.get("dnsPolicy") in _RESOLVES_NOTHING and not pod.spec.get("dnsConfig"):
         found.append(
-            f"dnsPolicy {pod.spec['dnsPolicy']} does not find Services, so that the sidecar does "
+            f"dnsPolicy {pod.spec['dnsPolicy']} does not resolve Services, so the sidecar does "
             "not find the operator: use ClusterFirst"
         )
     if pod.spec.get("shareProcessNamespace"):
         found.append(
             "shareProcessNamespace lets a container that runs as root read the sidecar's files, "
-            "the credential among them: leave it out"
+            "including the credential: remove it"
         )
     return found

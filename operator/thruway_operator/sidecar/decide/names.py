@@ -28,7 +28,7 @@ PREFIX: Final = "thruway.dev/"
 LABEL: Final = f"{PREFIX}inject"
 """Of namespaces (`enabled`) and of pods."""
 INJECTED: Final = f"{PREFIX}injected"
-"""Annotation of pods that have a sidecar: the version of Thruway that put it there."""
+"""Annotation of pods that have a sidecar: the version of Thruway that added it."""
 ON: Final = ("true", "enabled")
 OFF: Final = ("false", "disabled")
 
@@ -55,4 +55,4 @@ MESH: Final = (
     "linkerd-network-validator",
     "linkerd-proxy",
 )
-"""Containers of meshes: they go before ours, and are told nothing."""
+"""Containers of meshes: they precede ours, and get no variables."""

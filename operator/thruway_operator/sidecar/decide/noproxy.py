@@ -16,7 +16,7 @@ __all__ = ["LOCAL", "covering", "without_proxy"]
 
 LOCAL: Final = ("127.0.0.1", "localhost")
 _NO_PROXY: Final = ("NO_PROXY", "no_proxy")
-# Some WebSocket clients send ws:// through HTTPS_PROXY, too.
+# Some WebSocket clients also send ws:// through HTTPS_PROXY.
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 _Entry = dict[str, Any]
@@ -42,7 +42,7 @@ def without_proxy(container: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[s
     literal = [name for name in _NO_PROXY if name in by_name and name not in hidden]
     changed = {name: covering(by_name[name].get("value") or "") for name in literal}
     if not hidden and (literal or not container.get("envFrom")):
-        # The other form must not hide the entries of the one that the container sets.
+        # The form that we add must not hide the entries of the one that the container sets.
         value = changed[literal[-1]] if literal else covering("")
         changed |= {name: value for name in _NO_PROXY if name not in by_name}
     env = [
@@ -60,7 +60,7 @@ def _warning(
         return ()
     where = f"{' and '.join(hidden)} from valueFrom" if hidden else "NO_PROXY in its envFrom"
     return (
-        f"container {container.get('name')} sets {proxy}: unless {where} holds {LOCAL[0]} and "
+        f"container {container.get('name')} sets {proxy}: unless {where} contains {LOCAL[0]} and "
         f"{LOCAL[1]}, calls to the sidecar go to that proxy",
     )
 

@@ -1,4 +1,4 @@
-"""What a pod's annotations say of its sidecar."""
+"""Reads the annotations with which a pod configures its sidecar."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ANNOTATIONS: Final = tuple(
     f"{PREFIX}{name}"
     for name in ("env", "route", "port", "log-level", "image", "envoy-image", *_QUANTITIES)
 )
-"""All that a user may set on a pod."""
+"""Everything that a user can set on a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Options:
     tells: bool
     """Whether applications get variables."""
     route: str
-    """The name of the route that they are told of; "" lets us choose."""
+    """The name of the route for these variables; "" lets the injector choose."""
     warnings: tuple[str, ...]
 
 
 def read_options(annotations: Mapping[str, str], settings: Settings) -> Options:
-    """Return what the annotations make of the installation's settings.
+    """Return the installation's settings as changed by the annotations.
 
     Raises:
         InjectorError: one of them cannot be used.
@@ -82,17 +82,17 @@ def _named(name: str) -> str:
 
 
 def unknown_annotations(annotations: Mapping[str, str]) -> list[str]:
-    """Return the names that begin as ours do, and mean nothing."""
+    """Return the names that begin like ours, but are unknown."""
     known = {*ANNOTATIONS, INJECTED}
     return sorted(name for name in annotations if name.startswith(PREFIX) and name not in known)
 
 
 def _unknown(annotations: Mapping[str, str]) -> list[str]:
-    # No refusal: it may be meant for a newer version, while this one is being replaced.
+    # Only a warning: it may be for a newer version that is replacing this one.
     return [
-        f"annotation {name[:80]} does nothing: it is a label, write it under metadata.labels"
+        f"annotation {name[:80]} has no effect: it is a label, so move it to metadata.labels"
         if name == LABEL
-        else f"annotation {name[:80]} is not known and does nothing: check its spelling"
+        else f"annotation {name[:80]} is unknown and has no effect: check its spelling"
         for name in unknown_annotations(annotations)
     ]
 
@@ -100,7 +100,7 @@ def _unknown(annotations: Mapping[str, str]) -> list[str]:
 def _port(text: str | None, default: int) -> int:
     if text is None:
         return default
-    # Below 1024 the proxy, which is no root, may not listen.
+    # The proxy does not run as root, so it cannot listen below 1024.
     if not (text.isascii() and text.isdigit() and 1024 <= int(text) <= 65535):
         raise InjectorError(f"{_named('port')} must be a whole number from 1024 to 65535")
     if int(text) == HEALTH_PORT:

@@ -1,4 +1,4 @@
-"""A pod's manifest, read with care: `thruway inject` gets them from people."""
+"""Reads pod manifests, which may be invalid: people pass them to `thruway inject`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Pod", "read_pod"]
 
 _Manifest = dict[str, Any]
 
-# Not 65532: images that are called distroless run as that, and no manifest shows it.
+# Not 65532: distroless images run as this user, which no manifest shows.
 _USER: Final = 65533
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod without what was injected before, if anything was."""
+    """A pod without what was injected before."""
 
     manifest: Mapping[str, Any]
     metadata: Mapping[str, Any]
@@ -34,13 +34,13 @@ class Pod:
 
     @property
     def all_containers(self) -> Iterator[_Manifest]:
-        """Init containers, too."""
+        """Including init containers."""
         yield from self.inits
         yield from self.containers
 
     @property
     def in_mesh(self) -> bool:
-        """Whether a mesh has injected its proxy, or is asked to."""
+        """Whether a mesh has injected its proxy, or will."""
         if any(item.get("name") in MESH for item in self.all_containers):
             return True
         istio, linkerd = "sidecar.istio.io/inject", "linkerd.io/inject"
@@ -50,7 +50,7 @@ class Pod:
 
     @property
     def leaves_mesh(self) -> bool:
-        """Whether it says that Istio shall leave it alone."""
+        """Whether the pod opts out of Istio."""
         istio = "sidecar.istio.io/inject"
         return (self.labels.get(istio) or self.annotations.get(istio)) in OFF
 
@@ -65,7 +65,7 @@ class Pod:
         )
 
     def free_user(self) -> int:
-        """Return a user that no container runs as, as far as can be seen."""
+        """Return a user ID that no container runs as, as far as the manifest shows."""
         contexts = [self.spec, *self.all_containers]
         taken = [(item.get("securityContext") or {}).get("runAsUser") for item in contexts]
         user = _USER
@@ -75,10 +75,10 @@ class Pod:
 
 
 def read_pod(manifest: object, *, injected: bool) -> Pod:
-    """Return the pod; with `injected` take off what an earlier pass has added.
+    """Return the pod; with `injected`, remove what an earlier run added.
 
     Raises:
-        InjectorError: it is none.
+        InjectorError: it is not a valid pod.
     """
     whole = _mapping(manifest, "the pod")
     metadata = _mapping(whole.get("metadata") or {}, "metadata")
@@ -111,22 +111,24 @@ def _check_names(pod: Pod) -> None:
         if not isinstance(name, str):
             raise InjectorError("a container has no name: give it one")
         if name in OUR_CONTAINERS:
-            raise InjectorError(f"container {name} has the name of one of the sidecar's: rename it")
+            raise InjectorError(
+                f"container {name} has the same name as one of the sidecar's: rename it"
+            )
         for kind in ("env", "envFrom", "ports", "volumeMounts"):
             _mappings(container, kind)
         _mapping(container.get("securityContext") or {}, "securityContext")
         for mount in container.get("volumeMounts") or ():
             if mount.get("name") in OUR_VOLUMES:
                 raise InjectorError(
-                    f"container {name} mounts {mount['name']}, which is the sidecar's alone: take "
-                    "that mount away"
+                    f"container {name} mounts {mount['name']}, which belongs to the sidecar: "
+                    "remove that mount"
                 )
     for kind in ("securityContext", "nodeSelector", "os"):
         _mapping(pod.spec.get(kind) or {}, f"spec.{kind}")
     for volume in pod.volumes:
         if volume.get("name") in OUR_VOLUMES:
             raise InjectorError(
-                f"volume {volume['name']} has the name of one of the sidecar's: rename it"
+                f"volume {volume['name']} has the same name as one of the sidecar's: rename it"
             )
 
 

@@ -17,15 +17,15 @@ class Provider:
     base_urls: tuple[str, ...]
     """All of them are set, to the same value."""
     keys: tuple[str, ...]
-    """SDKs start with any of them; the first gets a placeholder where a container sets none."""
+    """SDKs start with any of them; the first gets a placeholder if a container sets none."""
     versioned: bool = False
     """Whether the base URL ends with the version, such as `/v1`: other SDKs add it themselves."""
     elsewhere: tuple[str, ...] = ()
-    """More variables by which a container shows that it knows where it calls."""
+    """More variables that show that a container has its own destination."""
 
     @property
     def usual_path(self) -> str:
-        """The path that is preferred among several routes."""
+        """The preferred path if there are several routes."""
         return f"/{self.name}_passthrough"
 
 
@@ -41,7 +41,7 @@ PROVIDERS: Final = (
     Provider(
         "anthropic",
         base_urls=("ANTHROPIC_BASE_URL",),
-        # The SDK warns if both are set, and takes the first.
+        # The SDK warns if both are set, and uses the first.
         keys=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         # LangChain's, before ANTHROPIC_BASE_URL; Claude Code's other upstreams.
         elsewhere=("ANTHROPIC_API_URL", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX"),
@@ -49,11 +49,11 @@ PROVIDERS: Final = (
     Provider(
         "gemini",
         base_urls=("GOOGLE_GEMINI_BASE_URL",),
-        # The SDK warns if both are set, and takes GOOGLE_API_KEY.
+        # The SDK warns if both are set, and uses GOOGLE_API_KEY.
         keys=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         # With these it calls Vertex AI, where a placeholder key would replace other credentials.
         elsewhere=("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE"),
     ),
 )
 BASE_URLS: Final = {name: provider for provider in PROVIDERS for name in provider.base_urls}
-"""The provider of each variable that holds a base URL."""
+"""The provider of each variable that contains a base URL."""

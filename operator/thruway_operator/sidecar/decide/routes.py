@@ -1,4 +1,4 @@
-"""Which routes the applications of a pod are told of: one for each provider."""
+"""Chooses the routes for a pod's applications: one for each provider."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ _LOCAL: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """What the injector has to know of a route."""
+    """What the injector must know about a route."""
 
     name: str
     path: str
     version: str
-    """What it inserts where a path names no version, such as `/v1`; "" for nothing."""
+    """What it inserts if a path names no version, such as `/v1`; "" for nothing."""
     provider: str
     created: str
     """Older routes come first; see `PassthroughRoute.created`."""
     hostnames: tuple[str, ...] = ()
     wants_key: bool = False
-    """Whether it lets in only clients with a key of its own."""
+    """Whether it accepts only clients with a key of Thruway's."""
 
     @property
     def answers_locally(self) -> bool:
-        """Whether it answers requests to the sidecar's address."""
+        """Whether it serves requests to the sidecar's address."""
         return not self.hostnames or _LOCAL in self.hostnames
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the base URL of one provider ends with, and what there is to say of it."""
+    """The end of one provider's base URL, and warnings about it."""
 
     provider: Provider
     path: str
     warnings: tuple[str, ...] = ()
     wants_key: str = ""
-    """The name of the route if it wants a key of its clients."""
+    """The name of the route if it requires a key."""
 
 
 def facts_of(route: PassthroughRoute) -> RouteFacts:
-    """Return what the injector has to know of it."""
+    """Return what the injector must know about it."""
     spec = route.spec
     return RouteFacts(
         name=route.name,
@@ -69,9 +69,9 @@ def facts_of(route: PassthroughRoute) -> RouteFacts:
 def choose(namespace: str, named: str, routes: Sequence[RouteFacts] | None) -> tuple[Choice, ...]:
     """Choose among the namespace's routes for each provider; for OpenAI even if there is none.
 
-    The route that is named decides for its own provider only; one without provider, for OpenAI:
-    most APIs that have no preset are like OpenAI's. None: the routes are not known, because nobody
-    asked the cluster.
+    A route that is named decides only for its own provider; without a provider, for OpenAI, because
+    most APIs without a preset are like OpenAI's. None: the routes are unknown, because the cluster
+    was not asked.
     """
     if routes is None:
         return (_assumed(namespace, named),)
@@ -97,7 +97,7 @@ def _best(namespace: str, provider: Provider, routes: Sequence[RouteFacts]) -> C
         provider,
         chosen,
         f"namespace {namespace} has {len(open_)} PassthroughRoutes of provider {provider.name}: "
-        f"{chosen.name} was chosen; name one by annotation thruway.dev/route",
+        f"{chosen.name} was chosen; name one with the annotation thruway.dev/route",
     )
 
 
@@ -107,13 +107,13 @@ def _missing(namespace: str) -> Choice:
         f"{OPENAI.usual_path}{_USUAL_VERSION}",
         (
             f"namespace {namespace} has no PassthroughRoute of provider openai yet: "
-            f"calls get 404 until one with path {OPENAI.usual_path} is there",
+            f"calls get 404 until one with path {OPENAI.usual_path} exists",
         ),
     )
 
 
 def _served(routes: Sequence[RouteFacts]) -> list[RouteFacts]:
-    """Leave out those whose path an older one has: the operator does, too (`Conflicted`)."""
+    """Leave out routes whose path an older one has, like the operator (`Conflicted`)."""
     oldest: dict[str, RouteFacts] = {}
     for route in sorted(routes, key=lambda route: (route.created, route.name)):
         oldest.setdefault(route.path, route)
@@ -123,11 +123,11 @@ def _served(routes: Sequence[RouteFacts]) -> list[RouteFacts]:
 def _assumed(namespace: str, named: str) -> Choice:
     path = f"{OPENAI.usual_path}{_USUAL_VERSION}"
     missing = (
-        f"PassthroughRoute {namespace}/{named[:80]} is not among the files"
+        f"PassthroughRoute {namespace}/{named[:80]} is not in the files"
         if named
-        else f"the files hold no PassthroughRoute of namespace {namespace}"
+        else f"the files contain no PassthroughRoute of namespace {namespace}"
     )
-    warning = f"{missing}: {path} is assumed; if its path is another, give its file, too, by -f"
+    warning = f"{missing}: {path} is assumed; if it has another path, add its file with -f"
     return Choice(OPENAI, path, (warning,))
 
 
@@ -148,8 +148,8 @@ def _named(namespace: str, named: str, routes: Sequence[RouteFacts]) -> Choice:
         return _choice(
             provider,
             found,
-            f"PassthroughRoute {namespace}/{named} answers to its hostnames alone, not to "
-            f"{_LOCAL}: add that to them",
+            f"PassthroughRoute {namespace}/{named} serves only its hostnames, not "
+            f"{_LOCAL}: add that to its hostnames",
         )
     return _choice(provider, found)
 

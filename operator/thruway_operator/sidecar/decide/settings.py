@@ -1,4 +1,4 @@
-"""What an installation says of its sidecars; a pod's annotations may say otherwise."""
+"""An installation's settings for sidecars, which a pod's annotations can override."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _FACTORS: Final = {
 }
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _SUFFIXES: Final = {"cpu": ("", "m"), "memory": ("", *"kMGTPE", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")}
-# Letters of registry, path, tag and digest: https://github.com/distribution/reference
+# Characters of registry, path, tag and digest: https://github.com/distribution/reference
 _IMAGE: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:/-]*(@[a-z0-9]+:[0-9a-f]{32,})?")
 
 
 class InjectorError(Exception):
-    """Something that the injector was told cannot be used; the message is a sentence."""
+    """A setting or manifest cannot be used; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Of one container, in Kubernetes' quantities; "" leaves one out."""
+    """Resources of one container, as Kubernetes quantities; "" omits one."""
 
     cpu_request: str = ""
     memory_request: str = ""
@@ -59,7 +59,7 @@ class Resources:
     memory_limit: str = ""
 
     def manifest(self) -> dict[str, dict[str, str]]:
-        """Return them as a pod has them."""
+        """Return them in a pod's form."""
         found = {
             "requests": {"cpu": self.cpu_request, "memory": self.memory_request},
             "limits": {"cpu": self.cpu_limit, "memory": self.memory_limit},
@@ -77,14 +77,14 @@ EXTPROC_RESOURCES: Final = Resources(cpu_request="20m", memory_request="96Mi", m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One installation's."""
+    """One installation's settings."""
 
     version: str
-    """Of Thruway: the annotation of what was injected holds it."""
+    """Thruway's version, for the annotation of injected pods."""
     namespace: str
     """Where Thruway itself runs: its own pods get no sidecar."""
     operator: str
-    """Host and port at which its xDS is reached."""
+    """Host and port of the xDS server."""
     images: Images
     port: int = 4000
     log_level: str = "warning"
@@ -93,16 +93,16 @@ class Settings:
     pull_secrets: tuple[str, ...] = ()
     """Names of Secrets in the pod's namespace, with the logins of the images' registries."""
     drain: int = 30
-    """Seconds for which a pod that ends waits for its streams, at most."""
+    """Maximum number of seconds for which an ending pod waits for its streams."""
 
 
 def read_resources(data: object, part: str) -> Resources:
-    """Return what a pod's `resources` says.
+    """Return a container's `resources`.
 
     Raises:
-        InjectorError: it is none, or says more than cpu and memory.
+        InjectorError: they are invalid, or name more than cpu and memory.
     """
-    wrong = InjectorError(f"resources of {part} may hold cpu and memory in requests and limits")
+    wrong = InjectorError(f"resources of {part} may contain cpu and memory in requests and limits")
     if not isinstance(data, dict) or not data.keys() <= {"requests", "limits"}:
         raise wrong
     found = {}
@@ -110,7 +110,7 @@ def read_resources(data: object, part: str) -> Resources:
         if not isinstance(values, dict) or not values.keys() <= {"cpu", "memory"}:
             raise wrong
         for kind, value in values.items():
-            if value is None:  # how Helm's users take a default away
+            if value is None:  # how users of Helm remove a default
                 continue
             what = f"{kind} in {bounds} of {part}"
             found[f"{kind}_{bounds.removesuffix('s')}"] = check_quantity(kind, str(value), what)
@@ -118,10 +118,10 @@ def read_resources(data: object, part: str) -> Resources:
 
 
 def check_bounds(resources: Resources, part: str) -> Resources:
-    """Return resources whose requests are within their limits, as Kubernetes will want them.
+    """Return resources whose requests are within their limits, as Kubernetes requires.
 
     Raises:
-        InjectorError: they are not; `part` is the container's name in the sentence.
+        InjectorError: they are not; the sentence calls the container `part`.
     """
     for kind, request, limit in (
         ("cpu", resources.cpu_request, resources.cpu_limit),
@@ -144,24 +144,24 @@ def check_quantity(kind: str, text: str, what: str) -> str:
     """Return a quantity of `cpu` or `memory`.
 
     Raises:
-        InjectorError: it is none (Kubernetes: "Resource Management for Pods and Containers").
+        InjectorError: it is invalid (Kubernetes: "Resource Management for Pods and Containers").
     """
     for suffix in _SUFFIXES[kind]:
         number = text.removesuffix(suffix) if suffix else text
         if text.endswith(suffix) and _DECIMAL.fullmatch(number):
             return text
     example = "200m or 1.5" if kind == "cpu" else "128Mi or 1Gi"
-    raise InjectorError(f"{what} is no quantity of {kind}: write one such as {example}")
+    raise InjectorError(f"{what} is not a quantity of {kind}: use one such as {example}")
 
 
 def check_image(text: str, what: str) -> str:
     """Return the name of an image.
 
     Raises:
-        InjectorError: it is none.
+        InjectorError: it is invalid.
     """
     if len(text) > 512 or not _IMAGE.fullmatch(text):
         raise InjectorError(
-            f"{what} is no image: write one such as registry.example/thruway/thruway:1.0"
+            f"{what} is not an image: use one such as registry.example/thruway/thruway:1.0"
         )
     return text

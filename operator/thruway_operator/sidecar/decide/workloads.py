@@ -1,4 +1,4 @@
-"""Pods inside of what makes them: Deployments, Jobs and their like."""
+"""Pods inside the objects that create them: Deployments, Jobs and so on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KINDS: Final = {
     ("batch/v1", "Job"): _TEMPLATE,
     ("batch/v1", "CronJob"): ("spec", "jobTemplate", *_TEMPLATE),
 }
-"""Where the pod stands in each kind, by apiVersion and kind."""
+"""The place of the pod in each kind, by apiVersion and kind."""
 
 
 def pod_of(document: object) -> dict[str, Any] | None:
-    """Return the pod in a document, a template's as it stands; None if it is of no such kind.
+    """Return the pod in a document, such as a template's; None if it is of another kind.
 
-    What is no mapping where a pod should be is returned as an empty one, which `inject` refuses.
+    Anything but a mapping is returned as an empty pod, which `inject` rejects.
     """
     place = _place(document)
     if place is None:
@@ -38,7 +38,7 @@ def pod_of(document: object) -> dict[str, Any] | None:
 
 
 def with_pod(document: Mapping[str, Any], pod: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document with this pod in the place of its own."""
+    """Return the document with this pod instead of its own."""
     return _put(document, _place(document) or (), pod)
 
 
