@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thruway_operator.kube.reflector import Reflector
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
 from thruway_testing.plane.fake_api.troubles import cut, event, hang, raw, refusal, then_cut
 
 if TYPE_CHECKING:
@@ -64,16 +64,11 @@ async def following(*, first: bool = True, **options: Any) -> AsyncIterator[Foll
             **options,
         )
         found = Following(api, reflector)
-        task = asyncio.create_task(reflector.run())
-        try:
+        async with background(reflector.run()):
             if first:
                 await reflector.synced.wait()
                 await api.until(lambda: bool(api.watches))
             yield found
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @in_fake_time
@@ -105,16 +100,14 @@ async def test_a_large_list_arrives_in_pages() -> None:
         for number in range(1_201):
             api.objects.create(MAPS, item(f"m{number:04}", "1"))
         reflector = Reflector(client, ALL, lambda _, found: str(found), lambda _: None)
-        task = asyncio.create_task(reflector.run())
-        await reflector.synced.wait()
-        assert len(reflector.items) == 1_201
-        assert [seen.query.get("continue") for seen in api.asked(watch=False)] == [
-            None,
-            "500",
-            "1000",
-        ]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(reflector.run()):
+            await reflector.synced.wait()
+            assert len(reflector.items) == 1_201
+            assert [seen.query.get("continue") for seen in api.asked(watch=False)] == [
+                None,
+                "500",
+                "1000",
+            ]
 
 
 @in_fake_time
@@ -125,15 +118,13 @@ async def test_a_list_that_expires_between_pages_starts_again() -> None:
         reflector = Reflector(client, ALL, lambda _, found: str(found), lambda _: None)
 
         expired = api.trouble(410, path=ALL)
-        task = asyncio.create_task(reflector.run())
-        await asyncio.sleep(1)
-        assert not reflector.synced.is_set()
-        assert 3 <= expired.met <= 21  # not in a busy loop
-        expired.end()
-        await reflector.synced.wait()
-        assert len(reflector.items) == 501
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(reflector.run()):
+            await asyncio.sleep(1)
+            assert not reflector.synced.is_set()
+            assert 3 <= expired.met <= 21  # not in a busy loop
+            expired.end()
+            await reflector.synced.wait()
+            assert len(reflector.items) == 501
 
 
 @in_fake_time

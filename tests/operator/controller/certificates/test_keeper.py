@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thruway_operator.controller.certificates import CertificateKeeper, Terms
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import failures
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thruway_testing.plane.fake_api.troubles import Response
 
 SECRETS, MAPS = "/api/v1/namespaces/ops/secrets", "/api/v1/namespaces/ops/configmaps"
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -93,16 +92,7 @@ async def test_replicas_that_start_together_agree(tmp_path: Path) -> None:
         assert published(api) == held(api)["ca.crt"]
 
 
-TROUBLES: dict[str, Response | int] = {
-    "403": 403,
-    "404": 404,
-    "409": 409,
-    "429": 429,
-    "500": 500,
-    "cut": cut,
-    "garbage": raw(b"<html>"),
-    "hang": hang,
-}
+TROUBLES = failures("403", "404", "409", "429", "500", "cut", "garbage", "hang")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
@@ -134,17 +124,15 @@ async def test_over_years_everything_is_renewed_before_it_expires(tmp_path: Path
         clock = Clock()
         kept = keeper(client, tmp_path, clock)
         await kept.first()
-        task = asyncio.create_task(kept.run())
-        seen = set()
-        for _ in range(150):
-            clock.ahead += dt.timedelta(days=20)
-            await asyncio.sleep(25)
-            seen.add(served(tmp_path)["tls.crt"])
-            assert served(tmp_path)["ca.crt"] == published(api) == held(api)["ca.crt"]
-        assert len(seen) > 20
-        assert len([path for path in tmp_path.iterdir() if path.is_dir()]) <= 2  # and ..data
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(kept.run()):
+            seen = set()
+            for _ in range(150):
+                clock.ahead += dt.timedelta(days=20)
+                await asyncio.sleep(25)
+                seen.add(served(tmp_path)["tls.crt"])
+                assert served(tmp_path)["ca.crt"] == published(api) == held(api)["ca.crt"]
+            assert len(seen) > 20
+            assert len([path for path in tmp_path.iterdir() if path.is_dir()]) <= 2  # and ..data
 
 
 @in_fake_time
@@ -153,14 +141,14 @@ async def test_what_somebody_damages_is_repaired(tmp_path: Path) -> None:
         install(api)
         kept = keeper(client, tmp_path, Clock())
         await kept.first()
-        task = asyncio.create_task(kept.run())
-        api.objects.change(MAPS, "authorities", {"data": {}})
-        api.objects.change(SECRETS, "certificates", {"data": {"tls.crt": "!", "tls.key": "AA=="}})
-        await asyncio.sleep(25)
-        assert served(tmp_path)["ca.crt"] == published(api) == held(api)["ca.crt"]
-        assert served(tmp_path)["tls.crt"] == held(api)["tls.crt"]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(kept.run()):
+            api.objects.change(MAPS, "authorities", {"data": {}})
+            api.objects.change(
+                SECRETS, "certificates", {"data": {"tls.crt": "!", "tls.key": "AA=="}}
+            )
+            await asyncio.sleep(25)
+            assert served(tmp_path)["ca.crt"] == published(api) == held(api)["ca.crt"]
+            assert served(tmp_path)["tls.crt"] == held(api)["tls.crt"]
 
 
 @in_fake_time
@@ -171,9 +159,6 @@ async def test_an_outage_keeps_what_is_served(tmp_path: Path) -> None:
         await kept.first()
         before = served(tmp_path)
         api.trouble(503)
-        task = asyncio.create_task(kept.run())
-        await asyncio.sleep(3_600)
-        assert served(tmp_path) == before
-        assert not task.done()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(kept.run()):
+            await asyncio.sleep(3_600)
+            assert served(tmp_path) == before

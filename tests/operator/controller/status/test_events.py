@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thruway_operator.controller.status.events import Events, transitions
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import failures, hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from thruway_testing.plane.fake_api.troubles import Response
 
 EVENTS = "/api/v1/namespaces/shop/events"
 REJECTED = ("Warning", "Rejected", "Envoy rejects it.")
@@ -42,13 +41,8 @@ class Posting:
 async def posting() -> AsyncIterator[Posting]:
     async with running() as (api, client):
         events = Events(client, "replica-1")
-        task = asyncio.create_task(events.run())
-        try:
+        async with background(events.run()):
             yield Posting(api, events)
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @in_fake_time
@@ -139,14 +133,7 @@ async def test_a_hung_api_server_does_not_fill_the_memory() -> None:
         assert len(p.posted) > 100
 
 
-TROUBLES: dict[str, Response | int] = {
-    "403": 403,
-    "404": 404,
-    "429": 429,
-    "500": 500,
-    "cut": cut,
-    "garbage": raw(b"<html>"),
-}
+TROUBLES = failures("403", "404", "429", "500", "cut", "garbage")
 
 
 @pytest.mark.parametrize("name", TROUBLES)

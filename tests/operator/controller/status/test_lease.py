@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thruway_operator.controller.status.lease import DURATION, Leader, Presence, leases_path
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw, refusal
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import cut, failures, hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from thruway_testing.plane.fake_api.troubles import Response
 
 LEASES = leases_path("ops")
 NAME = "thruway-operator"
@@ -86,14 +85,7 @@ async def test_a_replica_that_stops_hands_it_over() -> None:
         assert api.objects.get(LEASES, NAME)["spec"]["leaseTransitions"] == 2
 
 
-OUTAGES: dict[str, Response] = {
-    "cut": cut,
-    "hang": hang,
-    "403": refusal(403),
-    "429": refusal(429),
-    "500": refusal(500),
-    "garbage": raw(b"<html>"),
-}
+OUTAGES = failures("cut", "hang", "403", "429", "500", "garbage")
 
 
 @pytest.mark.parametrize("name", OUTAGES)
@@ -163,16 +155,14 @@ async def test_a_replica_that_wakes_up_after_a_suspension_does_not_write() -> No
     async with running() as (api, client):
         twin = client.twin("a")
         leader = Leader(twin, "ops", "a", lambda: None)
-        task = asyncio.create_task(leader.run())
-        await api.until(lambda: len(api.asked("POST")) == 1)
-        await asyncio.sleep(0.1)
-        assert leader.holds()
-        # The whole process sleeps: time passes, and none of its timers runs.
-        loop: Any = asyncio.get_running_loop()
-        loop.selector.now += 60
-        assert not leader.holds()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(leader.run()):
+            await api.until(lambda: len(api.asked("POST")) == 1)
+            await asyncio.sleep(0.1)
+            assert leader.holds()
+            # The whole process sleeps: time passes, and none of its timers runs.
+            loop: Any = asyncio.get_running_loop()
+            loop.selector.now += 60
+            assert not leader.holds()
         assert len(api.asked("PUT")) == 0  # it does not release what it no longer holds
 
 
@@ -231,14 +221,9 @@ class TestPresence:
     @contextlib.asynccontextmanager
     async def present(address: str = "10.0.0.1:18000") -> AsyncIterator[FakeApi]:
         async with running() as (api, client):
-            task = asyncio.create_task(Presence(client, "ops", "a", address).run())
-            try:
+            async with background(Presence(client, "ops", "a", address).run()):
                 await api.until(lambda: bool(api.requests))
                 yield api
-                assert not task.done()
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
             assert api.objects.all(LEASES) == []
 
     @in_fake_time
@@ -258,13 +243,11 @@ class TestPresence:
         async with running() as (api, client):
             old = {"labels": {}, "annotations": {"thruway.dev/address": "old"}}
             api.objects.create(LEASES, {"metadata": {"name": "thruway-replica-a", **old}})
-            task = asyncio.create_task(Presence(client, "ops", "a", "new").run())
-            await asyncio.sleep(2)
-            metadata = self.lease(api)["metadata"]
-            assert metadata["annotations"] == {"thruway.dev/address": "new"}
-            assert metadata["labels"] == {"thruway.dev/replica": "true"}
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            async with background(Presence(client, "ops", "a", "new").run()):
+                await asyncio.sleep(2)
+                metadata = self.lease(api)["metadata"]
+                assert metadata["annotations"] == {"thruway.dev/address": "new"}
+                assert metadata["labels"] == {"thruway.dev/replica": "true"}
 
     @pytest.mark.parametrize("name", OUTAGES)
     @in_fake_time

@@ -13,8 +13,8 @@ import pytest
 from thruway_operator.controller.status.lease import DURATION, Presence, leases_path
 from thruway_operator.controller.status.peers import Login, Peers
 from thruway_operator.controller.status.tally import GroupTally, Share, encode
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import cut, failures, hang
 from thruway_testing.plane.peer_network import (
     PeerNetwork,
     Stream,
@@ -98,13 +98,10 @@ def network(monkeypatch: pytest.MonkeyPatch) -> PeerNetwork:
 async def world(network: PeerNetwork, folder: Path) -> AsyncIterator[World]:
     async with running() as (api, client):
         found = World(api, client, network, folder)
-        task = asyncio.create_task(found.peers.run())
         try:
-            yield found
-            assert not task.done()
+            async with background(found.peers.run()):
+                yield found
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             await found.close()
 
 
@@ -275,7 +272,7 @@ async def test_a_replica_with_a_new_address_is_listened_to_there(
         assert network.calls == ["b:18000", "elsewhere:18000"]
 
 
-OUTAGES: dict[str, Response | int] = {"403": 403, "503": 503, "cut": cut, "garbage": raw(b"<html>")}
+OUTAGES = failures("403", "503", "cut", "garbage")
 
 
 @pytest.mark.parametrize("name", OUTAGES)

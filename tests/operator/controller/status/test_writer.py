@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thruway_operator.controller.status.writer import REST, SETTLE, Target, Writer
-from thruway_testing.plane.fake_api import FakeApi, Seen, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, Seen, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import failures, hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from thruway_testing.plane.fake_api.troubles import Response
 
 ROUTES = "/apis/thruway.dev/v1alpha1/namespaces/shop/passthroughroutes"
 
@@ -60,13 +59,8 @@ async def routes(*names: str) -> AsyncIterator[Routes]:
         for name in names:
             api.objects.create(ROUTES, {"metadata": {"name": name}})
         found = Routes(api, client)
-        task = asyncio.create_task(found.writer.run())
-        try:
+        async with background(found.writer.run()):
             yield found
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @in_fake_time
@@ -205,11 +199,9 @@ async def test_a_stale_status_never_replaces_a_newer_one() -> None:
             r.writer._client, lambda _: ({"by": "us"}, target), r._written, lambda: True
         )
         writer.mark(["shop/a"])
-        task = asyncio.create_task(writer.run())
-        await asyncio.sleep(30)
-        assert r.status("a") == {"by": "the new holder"}
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with background(writer.run()):
+            await asyncio.sleep(30)
+            assert r.status("a") == {"by": "the new holder"}
 
 
 @in_fake_time
@@ -225,15 +217,7 @@ async def test_a_deleted_route_is_forgotten() -> None:
         assert len(r.writes) == 1
 
 
-OUTAGES: dict[str, Response | int] = {
-    "403": 403,
-    "422": 422,
-    "429": 429,
-    "500": 500,
-    "503": 503,
-    "cut": cut,
-    "garbage": raw(b"<html>"),
-}
+OUTAGES = failures("403", "422", "429", "500", "503", "cut", "garbage")
 
 
 @pytest.mark.parametrize("name", OUTAGES)

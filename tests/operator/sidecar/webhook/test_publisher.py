@@ -12,14 +12,13 @@ import pytest
 from thruway_operator.api.route import PassthroughRoute, PassthroughRouteSpec
 from thruway_operator.sidecar.decide.names import CA_CONFIG_MAP, LABEL
 from thruway_operator.sidecar.webhook import BundleKeeper, CABundlePublisher, Directory
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import failures, hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from thruway_testing.plane.fake_api.troubles import Response
 
 NAMESPACES = "/api/v1/namespaces"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
@@ -66,18 +65,9 @@ async def publishing(folder: Path, *watched: str) -> AsyncIterator[Publishing]:
         found = Publishing(api, client, authorities, *watched)
         found.namespace("shop", enabled=True)
         found.namespace("other", enabled=False)
-        tasks = {
-            asyncio.create_task(found.directory.run()),
-            asyncio.create_task(found.publisher.run()),
-        }
-        try:
+        async with background(found.directory.run(), found.publisher.run()):
             await asyncio.sleep(3)
             yield found
-            assert not [task for task in tasks if task.done()]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @in_fake_time
@@ -170,13 +160,7 @@ async def test_a_lease_lost_while_writes_wait_stops_them(tmp_path: Path) -> None
         assert p.writes() == begun
 
 
-TROUBLES: dict[str, Response | int] = {
-    "403": 403,
-    "429": 429,
-    "500": 500,
-    "cut": cut,
-    "garbage": raw(b"<html>"),
-}
+TROUBLES = failures("403", "429", "500", "cut", "garbage")
 
 
 @pytest.mark.parametrize("name", TROUBLES)
@@ -270,13 +254,8 @@ class TestBundle:
         authorities.write_text("CA 1")
         async with running() as (api, client):
             keeper = BundleKeeper(client, "thruway", authorities, lambda: True)
-            task = asyncio.create_task(keeper.run())
-            try:
+            async with background(keeper.run()):
                 yield api, keeper
-                assert not task.done()
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
     @in_fake_time
     async def test_a_missing_configuration_is_a_problem_until_it_exists(

@@ -11,8 +11,8 @@ import pytest
 
 from thruway_operator.sources.kubernetes import cluster
 from thruway_operator.sources.kubernetes.cluster import ClusterSource, Watched
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import failures, hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,14 +99,9 @@ async def followed(
         if trouble:
             api.trouble(trouble[0], path=trouble[1])
         found = Followed(api, client, watched or Watched())
-        task = asyncio.create_task(found.source.run())
-        try:
+        async with background(found.source.run()):
             await asyncio.sleep(1)
             yield found
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @in_fake_time
@@ -184,14 +179,7 @@ async def test_a_problem_says_what_to_do(code: int, words: str) -> None:
         assert words in problem
 
 
-OUTAGES: dict[str, Response | int] = {
-    "403": 403,
-    "429": 429,
-    "503": 503,
-    "cut": cut,
-    "hang": hang,
-    "garbage": raw(b"<html>"),
-}
+OUTAGES = failures("403", "429", "503", "cut", "hang", "garbage")
 
 
 @pytest.mark.parametrize("name", OUTAGES)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thruway_operator.sources.kubernetes.referenced import Referenced
-from thruway_testing.plane.fake_api import FakeApi, in_fake_time, running
-from thruway_testing.plane.fake_api.troubles import cut, hang, raw
+from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.troubles import failures, hang
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from thruway_testing.plane.fake_api.troubles import Response
 
 SHOP, BANK = (f"/api/v1/namespaces/{name}/configmaps" for name in ("shop", "bank"))
 A, B = ("shop", "a"), ("bank", "b")
@@ -50,14 +49,9 @@ async def maps(*namespaces: str, wanted: tuple[tuple[str, str], ...] = ()) -> As
         api.objects.create(BANK, item("b"))
         found = Maps(api, client, *namespaces)
         found.want(*wanted)
-        task = asyncio.create_task(found.kept.run())
-        try:
+        async with background(found.kept.run()):
             await found.kept.synced()
             yield found
-            assert not task.done()
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 @in_fake_time
@@ -86,13 +80,7 @@ async def test_a_newly_wanted_object_is_requested_and_then_followed() -> None:
         assert m.kept.values == {A: "1", ("shop", "missing"): "1"}
 
 
-TROUBLES: dict[str, Response | int] = {
-    "403": 403,
-    "429": 429,
-    "500": 500,
-    "cut": cut,
-    "garbage": raw(b"<html>"),
-}
+TROUBLES = failures("403", "429", "500", "cut", "garbage")
 
 
 @pytest.mark.parametrize("name", TROUBLES)

@@ -5,7 +5,7 @@
 
 from thruway_testing.plane.fake_api.clock import in_fake_time, paused
 from thruway_testing.plane.fake_api.objects import Objects
-from thruway_testing.plane.fake_api.running import running
+from thruway_testing.plane.fake_api.running import background, running
 from thruway_testing.plane.fake_api.server import FakeApi, Seen
 
-__all__ = ["FakeApi", "Objects", "Seen", "in_fake_time", "paused", "running"]
+__all__ = ["FakeApi", "Objects", "Seen", "background", "in_fake_time", "paused", "running"]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import web
@@ -15,9 +15,9 @@ from thruway_operator.kube import Access, KubeClient
 from thruway_testing.plane.fake_api.server import FakeApi
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
-__all__ = ["SocketClient", "running"]
+__all__ = ["SocketClient", "background", "running"]
 
 
 class SocketClient(KubeClient):
@@ -47,6 +47,19 @@ class SocketClient(KubeClient):
             connector = aiohttp.UnixConnector(str(self._socket), limit=64)
             self._session = aiohttp.ClientSession(connector=connector)
         return self._session
+
+
+@contextlib.asynccontextmanager
+async def background(*work: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
+    """Run these while the context lasts; fail if one of them ends before."""
+    tasks = [asyncio.create_task(item) for item in work]
+    try:
+        yield
+        assert not [task for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     from thruway_testing.plane.fake_api.server import Seen
 
-__all__ = ["Response", "Trouble", "cut", "hang", "raw", "refusal", "status", "then_cut"]
+__all__ = [
+    "Response",
+    "Trouble",
+    "cut",
+    "event",
+    "failures",
+    "hang",
+    "raw",
+    "refusal",
+    "status",
+    "then_cut",
+]
 
 Response: TypeAlias = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
@@ -112,6 +123,12 @@ async def cut(request: web.Request) -> web.StreamResponse:
     """Close the connection without a response."""
     _close(request)
     return web.Response()
+
+
+def failures(*names: str) -> dict[str, Response]:
+    """Return failures by name: a status such as "403", or `cut`, `garbage`, `hang`."""
+    others = {"cut": cut, "garbage": raw(b"<html>"), "hang": hang}
+    return {name: refusal(int(name)) if name.isdigit() else others[name] for name in names}
 
 
 def event(kind: str, item: object) -> bytes:
