@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from thruway_operator.controller.status.keeper import StatusKeeper
 from thruway_operator.controller.status.lease import leases_path
@@ -18,10 +21,11 @@ from thruway_testing.plane.fake_api.troubles import cut, hang
 from thruway_testing.plane.peer_network import PeerNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    import pytest
+    Start = Callable[..., AbstractAsyncContextManager[tuple["World", list["Replica"]]]]
 
 ROUTES = "/apis/thruway.dev/v1alpha1/namespaces/shop/passthroughroutes"
 EVENTS = "/api/v1/namespaces/shop/events"
@@ -52,7 +56,7 @@ async def friend(_: Any) -> Identity:
 
 
 class Replica:
-    """One replica's keeper, which is told about each change of a route."""
+    """One replica's keeper, and a task that passes it every change of a route."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -163,8 +167,14 @@ class World:
         return [item["reason"] for item in self.api.objects.all(EVENTS)]
 
 
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Start:
+    """A function that starts these replicas."""
+    return functools.partial(_world, monkeypatch, tmp_path)
+
+
 @contextlib.asynccontextmanager
-async def world(
+async def _world(
     monkeypatch: pytest.MonkeyPatch, folder: Path, *names: str
 ) -> AsyncIterator[tuple[World, list[Replica]]]:
     async with running() as (api, client):
@@ -185,10 +195,8 @@ GOOD = ("True", "Programmed")
 
 
 @in_fake_time
-async def test_a_route_without_proxies_is_written_once_by_one_replica(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, replicas):
+async def test_a_route_without_proxies_is_written_once_by_one_replica(world: Start) -> None:
+    async with world("x", "y") as (w, replicas):
         assert w.programmed() == ("Unknown", "NoProxies")
         assert [replica.leads for replica in replicas].count(True) == 1
         await asyncio.sleep(60)
@@ -199,10 +207,8 @@ async def test_a_route_without_proxies_is_written_once_by_one_replica(
 
 
 @in_fake_time
-async def test_programmed_counts_the_proxies_of_all_replicas(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, (x, y)):
+async def test_programmed_counts_the_proxies_of_all_replicas(world: Start) -> None:
+    async with world("x", "y") as (w, (x, y)):
         x.proxies(2, 2)
         y.proxies(1, 1)
         await asyncio.sleep(6)
@@ -215,10 +221,8 @@ async def test_programmed_counts_the_proxies_of_all_replicas(
 
 
 @in_fake_time
-async def test_a_proxy_that_lags_on_either_replica_counts_after_a_while(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, (x, y)):
+async def test_a_proxy_that_lags_on_either_replica_counts_after_a_while(world: Start) -> None:
+    async with world("x", "y") as (w, (x, y)):
         x.proxies(1, 1)
         y.proxies(1, 1)
         await asyncio.sleep(20)
@@ -234,10 +238,8 @@ async def test_a_proxy_that_lags_on_either_replica_counts_after_a_while(
 
 
 @in_fake_time
-async def test_a_new_generation_is_not_programmed_before_it_is_held(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, (x, y)):
+async def test_a_new_generation_is_not_programmed_before_it_is_held(world: Start) -> None:
+    async with world("x", "y") as (w, (x, y)):
         x.proxies(1, 1)
         await asyncio.sleep(20)
         w.api.objects.change(ROUTES, "a", {"spec": {"path": "/new"}})
@@ -252,10 +254,8 @@ async def test_a_new_generation_is_not_programmed_before_it_is_held(
 
 
 @in_fake_time
-async def test_a_rejection_by_a_proxy_of_another_replica_is_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, replicas):
+async def test_a_rejection_by_a_proxy_of_another_replica_is_reported(world: Start) -> None:
+    async with world("x", "y") as (w, replicas):
         (other,) = [replica for replica in replicas if not replica.leads]
         other.proxies(1, 0, "no such filter")
         await asyncio.sleep(6)
@@ -266,10 +266,8 @@ async def test_a_rejection_by_a_proxy_of_another_replica_is_reported(
 
 
 @in_fake_time
-async def test_when_the_holder_dies_the_other_goes_on_and_forgets_its_proxies(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, replicas):
+async def test_when_the_holder_dies_the_other_goes_on_and_forgets_its_proxies(world: Start) -> None:
+    async with world("x", "y") as (w, replicas):
         for replica in replicas:
             replica.proxies(1, 1)
         await asyncio.sleep(20)
@@ -289,9 +287,9 @@ async def test_when_the_holder_dies_the_other_goes_on_and_forgets_its_proxies(
 
 @in_fake_time
 async def test_a_live_replica_that_reports_nothing_makes_it_unknown_and_a_dead_one_does_not(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: Start,
 ) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, replicas):
+    async with world("x", "y") as (w, replicas):
         for replica in replicas:
             replica.proxies(1, 1)
         await asyncio.sleep(20)
@@ -306,9 +304,9 @@ async def test_a_live_replica_that_reports_nothing_makes_it_unknown_and_a_dead_o
 
 @in_fake_time
 async def test_after_a_restart_proxies_may_reconnect_before_they_count_as_missing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: Start,
 ) -> None:
-    async with world(monkeypatch, tmp_path, "x") as (w, (x,)):
+    async with world("x") as (w, (x,)):
         x.proxies(1, 1)
         await asyncio.sleep(20)
         writes = w.writes()
@@ -324,10 +322,8 @@ async def test_after_a_restart_proxies_may_reconnect_before_they_count_as_missin
 
 
 @in_fake_time
-async def test_proxies_that_do_not_return_are_missed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x") as (w, (x,)):
+async def test_proxies_that_do_not_return_are_missed(world: Start) -> None:
+    async with world("x") as (w, (x,)):
         x.proxies(1, 1)
         await asyncio.sleep(20)
         await w.kill(x)
@@ -338,10 +334,8 @@ async def test_proxies_that_do_not_return_are_missed(
 
 
 @in_fake_time
-async def test_a_status_that_somebody_else_changes_is_restored(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, (x, _)):
+async def test_a_status_that_somebody_else_changes_is_restored(world: Start) -> None:
+    async with world("x", "y") as (w, (x, _)):
         x.proxies(1, 1)
         await asyncio.sleep(10)
         before = w.api.objects.get(ROUTES, "a")["status"]
@@ -354,10 +348,8 @@ async def test_a_status_that_somebody_else_changes_is_restored(
 
 
 @in_fake_time
-async def test_a_route_that_is_recreated_gets_a_status_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x") as (w, (x,)):
+async def test_a_route_that_is_recreated_gets_a_status_of_its_own(world: Start) -> None:
+    async with world("x") as (w, (x,)):
         x.proxies(1, 1)
         await asyncio.sleep(10)
         w.api.objects.delete(ROUTES, "a")
@@ -368,9 +360,9 @@ async def test_a_route_that_is_recreated_gets_a_status_of_its_own(
 
 @in_fake_time
 async def test_while_the_api_server_is_away_nothing_ends_and_then_all_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: Start,
 ) -> None:
-    async with world(monkeypatch, tmp_path, "x", "y") as (w, (x, y)):
+    async with world("x", "y") as (w, (x, y)):
         for trouble in (503, cut, hang):
             outage = w.api.trouble(trouble)
             w.api.send("", None)
@@ -389,10 +381,8 @@ async def test_while_the_api_server_is_away_nothing_ends_and_then_all_is_written
 
 
 @in_fake_time
-async def test_stopping_releases_the_leases(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x") as (w, (x,)):
+async def test_stopping_releases_the_leases(world: Start) -> None:
+    async with world("x") as (w, (x,)):
         await x.stop()
         (lease,) = w.api.objects.all(leases_path("ops"))
         assert lease["metadata"]["name"] == "thruway-operator"
@@ -401,10 +391,8 @@ async def test_stopping_releases_the_leases(
 
 
 @in_fake_time
-async def test_stopping_while_the_api_server_hangs_takes_two_seconds_at_most(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    async with world(monkeypatch, tmp_path, "x") as (w, (x,)):
+async def test_stopping_while_the_api_server_hangs_takes_two_seconds_at_most(world: Start) -> None:
+    async with world("x") as (w, (x,)):
         w.api.trouble(hang)
         started = asyncio.get_running_loop().time()
         await x.stop()
