@@ -292,8 +292,8 @@ class PassthroughRoute(Model):
     ) -> PassthroughRoute:
         """Return a copy, without what was computed from the original."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in ("digest", "objects"):
-            copied.__dict__.pop(name, None)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
         return copied
 
     @cached_property

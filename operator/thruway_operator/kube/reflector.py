@@ -245,14 +245,10 @@ def _event(line: bytes) -> tuple[str, Mapping[str, Any]]:
         kind, item = event["type"], event["object"]
         if kind == "ERROR":
             code, reason, message = item.get("code"), item.get("reason"), item.get("message")
-            refusal = ApiError(int(code or 500), str(reason), str(message))
-        else:
-            refusal = None
-            _version(item)
-            if kind != "BOOKMARK":
-                _key(item)
+            raise ApiError(int(code or 500), str(reason), str(message))
+        _version(item)
+        if kind != "BOOKMARK":
+            _key(item)
     except _UNREADABLE as error:
         raise Unreachable("the API server's response to a watch cannot be read") from error
-    if refusal:
-        raise refusal
     return str(kind), item

@@ -48,6 +48,7 @@ def find_certificate(resources: Resources, namespace: str, name: str) -> ClientC
             "ClientCertificateNotFound",
             f"there is no Secret {name} in {where}: create it with {_CERTIFICATE} and {_KEY} "
             "(kubectl create secret tls)",
+            code="client_certificate_missing",
         )
     missing = [entry for entry in (_CERTIFICATE, _KEY) if entry not in data]
     if missing:
@@ -55,10 +56,13 @@ def find_certificate(resources: Resources, namespace: str, name: str) -> ClientC
             "ClientCertificateNotFound",
             f"Secret {name} has no {' and no '.join(missing)}: add what is missing (kubectl create "
             "secret tls)",
+            code="client_certificate_missing",
         )
     found = _pair(data[_CERTIFICATE], data[_KEY])
     if isinstance(found, str):
-        raise LookupFailed("ClientCertificateInvalid", found.format(name=name))
+        raise LookupFailed(
+            "ClientCertificateInvalid", found.format(name=name), code="client_certificate_missing"
+        )
     return found
 
 

@@ -35,6 +35,8 @@ class LookupFailed(Exception):  # noqa: N818 - becomes a condition
 
     reason: str
     message: str
+    code: str = "credential_missing"
+    """The `code` of requests that need it."""
 
 
 def find_secret(resources: Resources, namespace: str, ref: KeyRef | Reference) -> SecretValue:
@@ -96,6 +98,7 @@ def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Clien
             "SecretNotFound",
             f"there is no Secret {name} in namespace {namespace}: create it with an entry "
             "client-id: key for each client",
+            code="client_keys_missing",
         )
     clients: dict[str, Client] = {}
     for entry in sorted(data):
@@ -105,17 +108,21 @@ def find_clients(resources: Resources, namespace: str, name: str) -> tuple[Clien
                 "SecretInvalid",
                 f"entry {entry} of Secret {name} contains no key that a client can send: use "
                 "printable ASCII characters without spaces",
+                code="client_keys_missing",
             )
         if key in clients:
             raise LookupFailed(
                 "SecretInvalid",
                 f"entries {clients[key].id} and {entry} of Secret {name} contain the same key: "
                 "give each client its own",
+                code="client_keys_missing",
             )
         clients[key] = Client(entry, SecretValue(key))
     if not clients:
         raise LookupFailed(
-            "SecretEmpty", f"Secret {name} is empty: add an entry client-id: key for each client"
+            "SecretEmpty",
+            f"Secret {name} is empty: add an entry client-id: key for each client",
+            code="client_keys_missing",
         )
     return tuple(clients.values())
 
@@ -137,6 +144,7 @@ def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef |
             "CaCertificateNotFound",
             f"{ref.kind} {ref.name} with key {ref.key} does not exist: create it in namespace "
             f"{namespace}",
+            code="ca_missing",
         )
     certificates = _certificates(text)
     if certificates is None:
@@ -144,6 +152,7 @@ def find_authority(resources: Resources, namespace: str, ref: CaCertificateRef |
             "CaCertificateInvalid",
             f"key {ref.key} of {ref.kind} {ref.name} contains no valid PEM certificate: store "
             "the CA's certificates",
+            code="ca_missing",
         )
     return certificates
 

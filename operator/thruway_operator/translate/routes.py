@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thruway_extproc.rule import CREDENTIAL_HEADERS, Rule, RuleError, encode
@@ -46,14 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["translate_route"]
 
-_CODES = {
-    "CaCertificateNotFound": "ca_missing",
-    "CaCertificateInvalid": "ca_missing",
-    "ClientCertificateNotFound": "client_certificate_missing",
-    "ClientCertificateInvalid": "client_certificate_missing",
-}
-"""The `code` of a branch that cannot be served, by reason; otherwise `credential_missing`."""
-
 
 def translate_route(route: PassthroughRoute, resources: Resources) -> Translated:
     """Return the IR of one route.
@@ -86,7 +79,8 @@ class _Translation:
                 clients = self._clients()
             except LookupFailed as failure:
                 # Without the keys, no client can be identified, so none is admitted.
-                branches = [self._refusing(branch, failure) for branch in branches]
+                refusal = self._refusal(failure)
+                branches = [replace(branch, outcome=refusal) for branch in branches]
                 self._result.failures.append(failure)
         self._result.route = ir.Route(
             id=self._route.id,
@@ -168,10 +162,8 @@ class _Translation:
         name = ref.name if ref else ""
         return find_clients(self._resources, self._route.namespace, name)
 
-    def _refusing(self, branch: ir.Branch, failure: LookupFailed) -> ir.Branch:
-        message = f"Route {self._route.id}: {failure.message}."
-        refusal = ir.Refusal(503, "client_keys_missing", message)
-        return ir.Branch(branch.name, branch.matches, refusal)
+    def _refusal(self, failure: LookupFailed) -> ir.Refusal:
+        return ir.Refusal(503, failure.code, f"Route {self._route.id}: {failure.message}.")
 
     def _main(self) -> ir.Branch:
         upstream, where = self._spec.upstream, "spec.upstream"
@@ -254,8 +246,7 @@ class _Translation:
                 self._result.secrets[chosen.proxy.login] = login
         except LookupFailed as failure:
             self._result.failures.append(failure)
-            code = _CODES.get(failure.reason, "credential_missing")
-            return ir.Refusal(503, code, f"Route {self._route.id}: {failure.message}.")
+            return self._refusal(failure)
         endpoint = ir.Endpoint(
             host=address.host,
             port=address.port,

@@ -57,15 +57,7 @@ def missing_of(route: PassthroughRoute, resources: Resources) -> Iterator[Oddity
         try:
             _find(ref, route.namespace, resources)
         except LookupFailed as failure:
-            code = _CODES.get(ref.use, "credential_missing")
-            yield ref.field, f"{failure.message}; until then its requests get 503 {code}"
-
-
-_CODES = {
-    "ca": "ca_missing",
-    "certificate": "client_certificate_missing",
-    "clients": "client_keys_missing",
-}
+            yield ref.field, f"{failure.message}; until then its requests get 503 {failure.code}"
 
 
 def _find(ref: Reference, namespace: str, resources: Resources) -> object:
