@@ -137,9 +137,10 @@ def _install_locked(turn: int, *, recreated: bool) -> None:
         _remove_leftovers(turn)
 
 
-def _locked_names() -> set[str]:
+def _locked_names() -> list[str]:
+    """Return the names in the lock, once for each version of a package."""
     names = re.findall(r"^([A-Za-z0-9._-]+)==", LOCK.read_text("utf-8"), re.MULTILINE)
-    return {_normal(name) for name in names}
+    return [_normal(name) for name in names]
 
 
 def _remove_leftovers(turn: int) -> None:
@@ -147,7 +148,7 @@ def _remove_leftovers(turn: int) -> None:
     folders = map(str, (VENV / "lib").glob("python*/site-packages"))
     packages = importlib.metadata.distributions(path=list(folders))
     installed = {_normal(package.name) for package in packages}
-    if leftovers := sorted(installed - _locked_names() - NOT_LOCKED):
+    if leftovers := sorted(installed - {*_locked_names()} - NOT_LOCKED):
         _pip(turn, "uninstall", "--yes", *leftovers)
 
 
