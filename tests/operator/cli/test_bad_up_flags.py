@@ -237,6 +237,7 @@ def test_a_ca_bundle_that_is_none(value: str, taken: int) -> None:
     assert "correct it, or unset it" in line
 
 
+@pytest.mark.slow  # starts the command
 @pytest.mark.parametrize(
     "arguments",
     [

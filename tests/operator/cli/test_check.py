@@ -379,6 +379,7 @@ def test_colours_on_a_terminal_alone(file: Path) -> None:
     assert "\x1b" not in thruway("check", "-f", str(file)).output
 
 
+@pytest.mark.slow  # a real Envoy
 def test_envoys_refusal_names_the_route(file: Path) -> None:
     """What the model lets through and Envoy does not is found, route by route."""
     names = ["a", "b", "c", "d", "e"]

@@ -235,6 +235,7 @@ def test_the_last_user_message_is_found_whatever_else_there_is() -> None:
     assert "".join(words(" two  words \n")) == " two  words \n"
 
 
+@pytest.mark.slow  # imports SDKs
 def test_the_snippets_work_as_printed(tmp_path: Path) -> None:
     environment = dict(os.environ, PATH=path_with_curl(os.environ["PATH"], tmp_path))
 

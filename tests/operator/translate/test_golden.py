@@ -55,6 +55,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow  # a real Envoy
 def test_envoy_accepts_all_outputs(folder: Path) -> None:
     """One run for all cases, because each takes a second; if it fails, the culprits are named."""
     if validate(map(case, NAMES), folder):

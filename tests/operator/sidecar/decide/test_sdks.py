@@ -10,6 +10,8 @@ import pytest
 from thruway_operator.sidecar.decide import Injected
 from thruway_testing.product.injection import read_injection
 
+pytestmark = pytest.mark.slow  # importing the SDKs takes seconds
+
 PROGRAM = """
 import anthropic, openai
 from google import genai
