@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from thruway_operator.diagnose.findings import conventions
+from thruway_operator.diagnose.findings.application import says_port_in_use
 from thruway_operator.diagnose.findings.creation import why_never_made
 from thruway_operator.diagnose.findings.facts import ABSENT, Answer, Inside
 from thruway_operator.diagnose.findings.metrics import read_metrics
 from thruway_operator.diagnose.findings.pulling import check_pull_secrets
+from thruway_operator.diagnose.findings.recentcalls import Call, read_calls
 from thruway_operator.diagnose.findings.selectors import matches
 from thruway_operator.diagnose.findings.shapes import shapes
 from thruway_operator.diagnose.findings.walk import diagnose
@@ -22,11 +24,9 @@ from thruway_operator.kube.tokens import AUDIENCE
 from thruway_operator.resources.secret import SecretValue
 from thruway_testing.product import doctored as d
 from thruway_testing.product.doctor_faults import (
-    FAULTS,
     OTHER,
     TOO_MUCH,
     Fault,
-    answered,
     forbidden,
     metrics,
     pulled_with,
@@ -34,6 +34,7 @@ from thruway_testing.product.doctor_faults import (
     status,
     with_pod,
 )
+from thruway_testing.product.doctor_traffic import FAULTS, answered, called
 from thruway_testing.product.markdown import table
 
 DOCS = Path(__file__).parents[3] / "docs" / "doctor.md"
@@ -52,6 +53,7 @@ def test_all_is_well() -> None:
         assert names == [
             "api", "crd", "operator", "injection", "webhook", "creation", "certificate",
             "route", "secret", "sidecar", "containers", "xds", "upstream", "environment",
+            "application", "requests",
         ]  # fmt: skip
 
 
@@ -120,7 +122,7 @@ def lines_of(**changed: Any) -> list[str]:
         ({"authority": forbidden("get configmaps")}, "certificate", "get configmaps"),
         ({"secrets": {"openai": forbidden("get secrets")}}, "secret", "get secrets"),
         ({"schema": forbidden("read the API's schema")}, "crd", "read the API's schema"),
-        ({"inside": {"web": Inside(*[forbidden("get pods/proxy")] * 2)}}, "xds", "get pods/proxy"),
+        ({"inside": {"web": Inside(*[forbidden("get pods/proxy")] * 4)}}, "xds", "get pods/proxy"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -135,7 +137,7 @@ def test_what_may_not_be_seen_is_said_and_the_walk_goes_on(
     assert f"you lack permission to {right}" in blind.message
     assert blind.text().startswith("-     ")
     assert f"you may not {right}" in diagnosis.steps[0].message
-    assert diagnosis.steps[-1].name == "environment"
+    assert diagnosis.steps[-1].name == "requests"
     assert diagnosis.summary().startswith("No problems found, but some steps were not checked")
 
 
@@ -320,15 +322,15 @@ def test_a_namespace_that_uses_the_gateway_alone_is_told_to_label_nothing() -> N
     )
 
     (step,) = (step for step in diagnosis.steps if step.name == "injection")
-    assert (step.state, diagnosis.healthy) == ("unchecked", True)
+    assert step.state == "unchecked"
     assert "shared gateway" in step.message
 
 
 def test_pods_that_ended_are_left_out_unless_named() -> None:
     ended = with_pod(lambda pod: pod["status"].update(phase="Succeeded"))()
 
-    assert [x for x in lines_of(**ended) if " containers " in x] == []
-    (line,) = (x for x in lines_of(**ended, pod="web") if " containers " in x)
+    assert [x for x in lines_of(**ended) if x.split()[1] == "containers"] == []
+    (line,) = (x for x in lines_of(**ended, pod="web") if x.split()[1] == "containers")
     assert "pod web has ended" in line
 
 
@@ -348,7 +350,7 @@ def test_restarts_that_are_over_are_told_but_no_fault() -> None:
             pod, "thruway-envoy", ready=True, started=True, restartCount=2, lastState=last
         )
     )()
-    (line,) = (x for x in lines_of(**pod) if " containers " in x)
+    (line,) = (x for x in lines_of(**pod) if x.split()[1] == "containers")
     assert line.startswith("ok ")
     assert "restarted: thruway-envoy 2 times, last for OOMKilled" in line
 
@@ -376,21 +378,217 @@ def test_what_of_the_webhook_could_not_be_seen_is_said() -> None:
     assert line.endswith("thruway-injector trusts a CA, and its Service could not be checked")
 
 
-def test_no_call_yet_is_not_checked() -> None:
-    (line,) = (x for x in lines_of(**metrics(without="openai_com_443")()) if " upstream " in x)
-    assert line.endswith("not checked: no call has passed through pod web yet")
+def upstream_of(**changed: Any) -> str:
+    (line,) = (x for x in lines_of(**changed) if x.split()[1] == "upstream")
+    return line
 
 
-@pytest.mark.parametrize("codes", [("200",), ("200", "401"), ("404", "401"), ("503",)])
-def test_an_upstream_that_answered_once_takes_the_key(codes: tuple[str, ...]) -> None:
-    """Not every 401 is about the key, and what is not found was looked for."""
+@pytest.mark.parametrize("without", ["", "openai_com_443"], ids=["earlier calls", "never"])
+def test_without_a_call_of_now_nothing_is_known(without: str) -> None:
+    """Envoy's counters are for life: a success of an hour ago says nothing."""
+    line = upstream_of(**metrics(without=without or "nothing")())
+    assert line.startswith("-  ")
+    assert line.endswith("not checked: no call has passed through pod web in the last minute")
+    quiet = diagnose(d.healthy(**metrics(without="nothing")()))
+    assert quiet.summary().startswith("No problems found, but some steps were not checked: 2")
+
+
+def test_without_the_log_two_readings_are_compared() -> None:
+    assert upstream_of(**answered("200")()).endswith("pod web reaches api.openai.com:443")
+    silent = upstream_of(**answered()())
+    assert silent.startswith("-  ")
+    assert "no call has ended within a few seconds" in silent
+    assert "you lack permission to get pods/log in namespace shop" in silent
+
+
+@pytest.mark.parametrize("codes", [("200",), ("200", "401"), ("404", "401"), ("400",)])
+def test_responses_of_several_kinds_are_no_fault(codes: tuple[str, ...]) -> None:
+    """Not every 401 is about the key, and a missing object was asked for."""
     assert diagnose(d.healthy(**answered(*codes)())).healthy
 
 
-def test_401s_among_other_answers_are_a_remark() -> None:
-    """Envoy counts for as long as it runs: a key that was taken may be refused now."""
-    (line,) = (x for x in lines_of(**answered("200", "401")()) if " upstream " in x)
-    assert line.endswith("443 (2 of 4 responses were 401: if they continue, the key is wrong)")
+GOOD = d.call()
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ([GOOD], "1 call in the last 60 s, the last returned 200"),
+        ([GOOD, d.call(status=401), GOOD], "3 calls in the last 60 s; 1 of them returned 401"),
+        ([d.call(status=401), d.call(status=404)], "2 of them returned 401, 404"),
+        ([d.call("upstream_reset"), d.call("upstream_reset"), GOOD], "2 of them returned upstre"),
+        ([d.call(status=400)] * 3, "the last returned 400"),
+        ([GOOD, *[d.call("client_closed", 200)] * 3], "1 call in the last 60 s"),
+    ],
+)
+def test_calls_that_prove_that_the_upstream_is_reached(calls: list[Any], said: str) -> None:
+    line = upstream_of(**called(*calls)())
+    assert line.startswith("ok ")
+    assert said in line
+
+
+def test_old_failures_count_no_longer() -> None:
+    calls = [*[d.call("upstream_unreachable")] * 30, *[GOOD] * 18]
+    assert upstream_of(**called(*calls)()).startswith("ok ")
+
+
+@pytest.mark.parametrize("status", [401, 404, 503])
+def test_an_error_status_of_one_call_may_be_about_that_call(status: int) -> None:
+    calls = [GOOD, GOOD, d.call(status=status)]
+    assert upstream_of(**called(*calls)()).startswith("ok ")
+    only = [d.call(status=status)]
+    assert upstream_of(**called(*only)()).startswith("FAIL ")
+
+
+def test_calls_of_other_routes_are_no_fault_of_the_pod() -> None:
+    others = [d.call("upstream_unreachable", route="shop/other")] * 3
+    assert upstream_of(**called(GOOD, *others)()).startswith("ok ")
+
+
+def test_failures_before_a_change_of_the_upstream_count_no_longer() -> None:
+    old = d.call("upstream_certificate_invalid", settings="0a")
+    assert upstream_of(**called(*[old] * 5, d.call(settings="0b"))()).startswith("ok ")
+    moved = d.call("upstream_unreachable", upstream="old.openai.com:443")
+    assert upstream_of(**called(GOOD, *[moved] * 5)()).startswith("ok ")
+
+
+def test_an_overrides_calls_are_told_apart() -> None:
+    eu = [{"path": "/eu", "upstream": {"url": "https://eu.openai.com"}}]
+    routes = d.listed(d.route_object(overrides=eu))
+    calls = [GOOD, GOOD, d.call("upstream_unreachable", upstream="eu.openai.com:443")]
+    line = upstream_of(routes=routes, **called(*calls)())
+    assert "the last call of route openai through pod web failed: nothing accepts" in line
+    assert "eu.openai.com:443" in line
+
+
+def test_calls_are_read_from_envoys_log() -> None:
+    lines = [
+        "[2026-06-01 12:00:00][info] starting",
+        '{"event": "call", "route": "shop/openai#eu", "upstream": "[::1]:443/0a1b", "status": 200,'
+        ' "code": "", "path": "/openai/v1?key=", "details": "via_upstream"}',
+        '{"event": "call", "route": "-", "upstream": null, "status": 0, "code": "client_closed"}',
+        '{"event": "other"}',
+        "[1, 2]",
+        '{"event": "call", "status": "x", "code": 7}',
+    ]
+    assert read_calls("\n".join(lines)) == [
+        Call("shop/openai", "[::1]:443", "0a1b", 200, "", "/openai/v1?key=", "via_upstream"),
+        Call(code="client_closed"),
+        Call(),
+    ]
+
+
+def test_what_a_log_says_of_ports() -> None:
+    for line in (
+        "OSError: [Errno 98] Address already in use",
+        "Error: listen EADDRINUSE: address already in use :::4000",
+        "bind: address already in use",
+        'Os { code: 98, kind: AddrInUse, message: "Address in use" }',
+        "bind() to 0.0.0.0:4000 failed (98: Address in use)",
+    ):
+        assert says_port_in_use(f"starting\n{line}\n")
+    assert not says_port_in_use("the addresses in user land")
+
+
+def requests_of(*calls: Any) -> str:
+    (line,) = (x for x in lines_of(**called(*calls)()) if x.split()[1] == "requests")
+    return line
+
+
+def test_a_rejected_request_among_others_is_a_remark() -> None:
+    line = requests_of(d.call("route_not_found", 404, route=""), GOOD)
+    assert line.startswith("ok ")
+    assert line.endswith("some of the last 2 were rejected: route_not_found")
+    assert requests_of(d.call("client_closed")).startswith("-  ")
+
+
+def test_a_client_of_the_gateway() -> None:
+    for pod in ("", "web"):
+        diagnosis = diagnose(d.healthy(**d.with_gateway(pod=pod)))
+        assert diagnosis.healthy, diagnosis.steps[-1].text()
+        names = list(dict.fromkeys(step.name for step in diagnosis.steps))
+        assert names == [
+            "api", "crd", "operator", "injection", "creation", "route", "secret", "gateway", "xds",
+            "upstream", "environment", "application",
+        ]  # fmt: skip
+        assert "label" not in "".join(step.text() for step in diagnosis.steps)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://thruway-gateway.thruway-system:4000/openai/v1",
+        "http://thruway-gateway.thruway-system.svc.cluster.local:4000/openai/v1",
+        "http://thruway-gateway.thruway-system.svc.cluster.local.:4000/openai",
+        "http://10.96.0.9:4000/openai/v1",
+    ],
+)
+def test_names_of_the_gateway(url: str) -> None:
+    pods = d.listed(d.client_pod(url))
+    diagnosis = diagnose(d.healthy(**d.with_gateway(pod="web", pods=pods)))
+    assert diagnosis.healthy
+    assert "points to the gateway" in "".join(step.text() for step in diagnosis.steps)
+
+
+def test_the_gateway_may_not_be_seen() -> None:
+    hidden = forbidden("list pods in the whole cluster")
+    changed = d.with_gateway(pod="web", gateways=hidden, gateway_services=hidden)
+    diagnosis = diagnose(d.healthy(**changed))
+    assert diagnosis.healthy
+    (step,) = (step for step in diagnosis.steps if step.name == "gateway")
+    assert step.state == "unchecked"
+    assert "you lack permission to list pods in the whole cluster" in step.message
+
+
+def test_a_pod_of_another_program_is_told_of_the_label() -> None:
+    """Its base URL does not lead to the gateway, so it may want a sidecar."""
+    pods = d.listed(d.client_pod("https://api.openai.com/v1"))
+    last = diagnose(d.healthy(**d.with_gateway(pod="web", pods=pods))).steps[-1]
+    assert (last.name, last.state) == ("injection", "failed")
+
+
+@pytest.mark.parametrize(
+    ("environment", "state"),
+    [
+        ({"HTTP_PROXY": "http://p", "NO_PROXY": "127.0.0.1"}, "ok"),
+        ({"HTTP_PROXY": "http://p", "NO_PROXY": ".corp, 127.0.0.0/8"}, "ok"),
+        ({"ALL_PROXY": "http://p", "no_proxy": "*"}, "ok"),
+        ({"http_proxy": "http://p", "no_proxy": "localhost"}, "failed"),
+        ({"http_proxy": "http://p", "no_proxy": "127.0.0.1", "NO_PROXY": "x"}, "failed"),
+        ({"HTTPS_PROXY": "http://p"}, ""),
+        ({"HTTP_PROXY": ""}, ""),
+    ],
+)
+def test_forward_proxies(environment: dict[str, str], state: str) -> None:
+    def add(pod: d.Object) -> None:
+        env = pod["spec"]["containers"][0]["env"]
+        env += [{"name": name, "value": value} for name, value in environment.items()]
+
+    steps = diagnose(d.healthy(**with_pod(add)())).steps
+    assert [x.state for x in steps if "PROXY" in x.message.upper()] == [state] * bool(state)
+
+
+def from_elsewhere(pod: d.Object) -> None:
+    pod["spec"]["containers"][0]["envFrom"] = [
+        {"configMapRef": {"name": "network"}},
+        {"secretRef": {"name": "more"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config_map", "secret", "state"),
+    [
+        (Answer({"data": {"HTTP_PROXY": "http://p"}}), Answer([]), "failed"),
+        (Answer({"data": {"HTTP_PROXY": "http://p"}}), Answer(["NO_PROXY"]), "unchecked"),
+        (Answer({"data": {"OTHER": "1"}}), Answer(["http_proxy"]), "failed"),
+        (Answer({"data": {}}), ABSENT, ""),
+        (Answer({}), forbidden("get secrets"), "unchecked"),
+    ],
+)
+def test_a_forward_proxy_from_elsewhere(config_map: Answer, secret: Answer, state: str) -> None:
+    given = {"config_maps": {"network": config_map}, "env_secrets": {"more": secret}}
+    steps = diagnose(d.healthy(**with_pod(from_elsewhere)(), **given)).steps
+    assert [x.state for x in steps if "PROXY" in x.message.upper()] == [state] * bool(state)
 
 
 def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
@@ -400,7 +598,7 @@ def test_a_refused_key_is_named_with_all_that_lead_there() -> None:
 
     assert last.message.endswith(
         "rejects key OPENAI_API_KEY of Secret openai (route openai), or the client's own key "
-        "(route more has no credential)"
+        "(route more has no credential) with 401"
     )
     assert "the Secret; " in last.remedy
 
@@ -414,8 +612,10 @@ def test_env_left_alone_or_from_elsewhere() -> None:
         ref = {"configMapKeyRef": {"name": "x", "key": "y"}}
         pod["spec"]["containers"][0]["env"] = [{"name": "OPENAI_BASE_URL", "valueFrom": ref}]
 
-    assert lines_of(**with_pod(alone)())[-1].startswith("-  ")
-    assert lines_of(**with_pod(elsewhere)())[-1].startswith("-  ")
+    for change in (alone, elsewhere):
+        lines = lines_of(**with_pod(change)())
+        (line,) = (line for line in lines if line.split()[1] == "environment")
+        assert line.startswith("-  ")
 
 
 def test_metrics_of_clusters_with_and_without_dots() -> None:

@@ -26,15 +26,9 @@ if TYPE_CHECKING:
     from thruway_operator.diagnose.findings.facts import Facts, Object
     from thruway_operator.diagnose.findings.steps import Step
 
-__all__ = ["check_containers", "runs"]
+__all__ = ["check_containers"]
 
 _NAME = "containers"
-
-
-def runs(pod: Object) -> bool:
-    """Return whether a pod's sidecar runs, so that its health port can be read."""
-    states = [container_status(pod, name).get("state") or {} for name in (EXTPROC, ENVOY)]
-    return not ended(pod) and all("running" in state for state in states)
 
 
 def check_containers(facts: Facts, pod: Object) -> Iterator[Step]:

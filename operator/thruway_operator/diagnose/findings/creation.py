@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.diagnose.findings.conventions import examined
 from thruway_operator.diagnose.findings.events import last_word
+from thruway_operator.diagnose.findings.refusals import remedy_for
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 
 if TYPE_CHECKING:
@@ -28,16 +29,6 @@ OWNERS: Final = {
     "ReplicationController": "replicationcontrollers",
 }
 """Kinds that create pods, and their plurals."""
-
-_ANY: Final = "correct the field that it names in the pod's template; the pod is then retried"
-_REMEDIES: Final = {
-    "exceeded quota": "raise the ResourceQuota, or lower the pods' requests",
-    "failed calling webhook": "find out why the webhook that it names does not respond",
-    "denied the request": "do what the webhook asks for, in the pod's template or its namespace",
-    "looking up service account": "create the ServiceAccount, or name another in the template",
-    "violates PodSecurity": "make the template meet the namespace's Pod Security Standard",
-}
-"""Remedies by a part of the API server's message."""
 
 
 def refused_owners(facts: Facts) -> list[Owner]:
@@ -102,9 +93,8 @@ def _trouble(facts: Facts, owner: Owner) -> Trouble | None:
     said = last_word(event for event in events if event["involvedObject"].get("uid") in {None, uid})
     if not said:  # all Events are about a deleted object with the same name
         return None
-    remedy = next((_REMEDIES[part] for part in _REMEDIES if part in said), _ANY)
     message = said.removeprefix("Error creating: ")
-    return f"{' '.join(owner)} cannot create its pods: {message}", remedy
+    return f"{' '.join(owner)} cannot create its pods: {message}", remedy_for(said)
 
 
 def _owner(event: Object) -> Owner:

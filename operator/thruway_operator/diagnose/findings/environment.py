@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from thruway_operator.diagnose.findings.baseurls import is_below, told
-from thruway_operator.diagnose.findings.conventions import ROUTE, annotations_of, name_of, restart
+from thruway_operator.diagnose.findings.conventions import (
+    ROUTE,
+    annotations_of,
+    has_sidecar,
+    name_of,
+    restart,
+)
+from thruway_operator.diagnose.findings.forwarding import check_forward_proxies
+from thruway_operator.diagnose.findings.gateways import (
+    leads_to_gateway,
+    remedy_at_gateway,
+    wrong_at_gateway,
+)
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 from thruway_operator.sidecar.decide.names import INJECTED
 from thruway_operator.sidecar.decide.options import unknown_annotations
@@ -25,8 +37,16 @@ _HOSTS: Final = ("127.0.0.1", "localhost")
 
 
 def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether the base URLs of the pod's containers point to its sidecar."""
-    name = name_of(pod)
+    """Yield whether the base URLs of the pod's containers lead to Thruway, past other proxies."""
+    for step in _base_urls(facts, pod):
+        yield step
+        if step.state == "failed":
+            return
+    yield from check_forward_proxies(facts, pod)
+
+
+def _base_urls(facts: Facts, pod: Object) -> Iterator[Step]:
+    name, target = name_of(pod), "the sidecar" if has_sidecar(pod) else "the gateway"
     unknown = unknown_annotations(annotations_of(pod))
     if unknown:  # for a Deployment's pods, users do not see the injector's warning
         message = f"annotation {unknown[0]} of pod {name} is not known and has no effect"
@@ -43,15 +63,20 @@ def check_environment(facts: Facts, pod: Object) -> Iterator[Step]:
         if value is None or "$(" in value:
             yield unchecked(_NAME, f"{what} comes from another source")
             continue
-        wrong = _wrong(facts, pod, value)
+        if not has_sidecar(pod) and not leads_to_gateway(facts, value):
+            yield unchecked(_NAME, f"{what} does not lead to the gateway")
+            continue
+        wrong = (_wrong if has_sidecar(pod) else wrong_at_gateway)(facts, pod, value)
         if wrong and _is_unused_default(facts, pod, value):
             yield unchecked(_NAME, f"namespace {facts.namespace} has no route of provider openai")
             continue
         if wrong:
-            remedy = _remedy(facts, pod, value, BASE_URLS[entry["name"]])
+            provider = BASE_URLS[entry["name"]]
+            given = _remedy if has_sidecar(pod) else remedy_at_gateway
+            remedy = given(facts, pod, value, provider)
             yield failed(_NAME, f"{what} {wrong}", remedy)
             return
-        yield good(_NAME, f"{what} points to the sidecar")
+        yield good(_NAME, f"{what} points to {target}")
 
 
 def _untold(facts: Facts, pod: Object, *, left_alone: bool) -> Step:

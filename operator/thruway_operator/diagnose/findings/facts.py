@@ -53,12 +53,16 @@ NOT_ASKED: Final = Answer(lack="failed")
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """The responses of a pod's health port, read through the API server's proxy."""
+    """What a proxy's pod says of itself, read through the API server."""
 
     problems: Answer = NOT_ASKED
     """A list of sentences from /readyz."""
     metrics: Answer = NOT_ASKED
     """The text of /metrics."""
+    metrics_later: Answer = NOT_ASKED
+    """The same some seconds later, if the calls cannot be read."""
+    calls: Answer = NOT_ASKED
+    """A list of `Call`, the latest, from Envoy's log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,12 @@ class Facts:
     deployments: Answer = NOT_ASKED
     operators: Answer = NOT_ASKED
     """The operator's pods in all namespaces."""
+    operator_problems: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
+    """A list of sentences from /readyz of each of them that serves the namespace."""
+    gateways: Answer = NOT_ASKED
+    """The shared gateway's pods in all namespaces."""
+    gateway_services: Answer = NOT_ASKED
+    """Its Services in all namespaces."""
     leases: Mapping[str, Answer] = field(default_factory=dict)
     """Leases named thruway-operator, by namespace."""
     leases_later: Mapping[str, Answer] = field(default_factory=dict)
@@ -96,6 +106,9 @@ class Facts:
     pull_secrets: Mapping[str, Answer] = field(default_factory=dict)
     """Secrets that pods with a sidecar name in imagePullSecrets, without their values."""
     config_maps: Mapping[str, Answer] = field(default_factory=dict)
+    """Those from which containers take their environment."""
+    env_secrets: Mapping[str, Answer] = field(default_factory=dict)
+    """Secrets from which they take it: the list of their keys, without values."""
     pods: Answer = NOT_ASKED
     mounts: Answer = NOT_ASKED
     """FailedMount Events of the namespace."""
@@ -104,6 +117,11 @@ class Facts:
     owners: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
     """The objects of those Events, by kind and name."""
     inside: Mapping[str, Inside] = field(default_factory=dict)
+    """By pod, of those with a sidecar."""
+    inside_gateways: Mapping[tuple[str, str], Inside] = field(default_factory=dict)
+    crashes: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
+    """By pod and container, of those that keep exiting: whether the log says that a port is in use.
+    """
 
     def forbidden(self) -> list[str]:
         """Return the missing permissions, each once."""
@@ -111,9 +129,13 @@ class Facts:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             for item in value.values() if isinstance(value, dict) else (value,):
-                for answer in (
-                    (item.problems, item.metrics) if isinstance(item, Inside) else (item,)
-                ):
+                for answer in _answers(item):
                     if isinstance(answer, Answer) and answer.lack == "forbidden":
                         found[answer.why] = None
         return list(found)
+
+
+def _answers(item: object) -> tuple[object, ...]:
+    if isinstance(item, Inside):
+        return item.problems, item.metrics, item.calls
+    return (item,)

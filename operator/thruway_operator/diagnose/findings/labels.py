@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from thruway_operator.diagnose.findings.facts import Facts, Object
     from thruway_operator.diagnose.findings.steps import Step
 
-__all__ = ["check_injection", "check_sidecars"]
+__all__ = ["check_absence", "check_injection", "check_sidecars"]
 
 _SYSTEM: Final = ("kube-system", "kube-public", "kube-node-lease")
 
@@ -41,6 +41,15 @@ def check_injection(facts: Facts) -> Iterator[Step]:
         or _misspelt(facts, pods)
         or (_of_pod(facts, pods[0]) if facts.pod else _of_namespace(facts, pods))
     )
+
+
+def check_absence(facts: Facts) -> Iterator[Step]:
+    """Yield that no sidecar is expected: the pod, or the namespace, uses the shared gateway."""
+    if facts.pod:
+        yield good("injection", f"pod {facts.pod} needs no sidecar: it calls the shared gateway")
+        return
+    message = f"namespace {facts.namespace} requests no sidecars; the shared gateway serves it"
+    yield unchecked("injection", message)
 
 
 def _never(facts: Facts) -> Step | None:
@@ -98,11 +107,6 @@ def _of_namespace(facts: Facts, pods: list[Object]) -> Step:
     asking = [pod for pod in pods if asks(pod) or has_sidecar(pod)]
     if asking:
         return good("injection", f"pods of namespace {facts.namespace} request sidecars themselves")
-    if any(item["spec"].get("exposure") == "Cluster" for item in facts.routes.items):
-        message = (
-            f"namespace {facts.namespace} requests none; the shared gateway serves a route of it"
-        )
-        return unchecked("injection", message)
     message = f"neither namespace {facts.namespace} nor any pod in it requests sidecars"
     return failed("injection", message, _label(facts))
 

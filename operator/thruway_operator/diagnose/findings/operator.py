@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from thruway_operator.diagnose.findings.conventions import (
     AUTHORITY,
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from thruway_operator.diagnose.findings.steps import Step
 
 __all__ = ["authority_name", "check_operator", "serving_operators"]
+
+_FORBIDDEN: Final = ("forbidden", "permission")
+"""Words in problems that the ClusterRole and its binding prevent."""
 
 
 def check_operator(facts: Facts) -> Iterator[Step]:
@@ -43,7 +46,14 @@ def check_operator(facts: Facts) -> Iterator[Step]:
             f"add {facts.namespace} to the chart's value watchNamespaces",
         )
         return
-    yield _ready(serving) or _lease(facts, serving) or good(name, _well(serving))
+    fault = _ready(serving) or _problem(facts, serving) or _lease(facts, serving)
+    if fault:
+        yield fault
+        return
+    yield good(name, _well(serving))
+    hidden = [found for found in facts.operator_problems.values() if not found.there]
+    if hidden:
+        yield unchecked(name, f"what its pods report about themselves: {hidden[0].reason}")
 
 
 def serving_operators(facts: Facts) -> list[Object]:
@@ -96,6 +106,22 @@ def _ready(pods: Sequence[Object]) -> Step | None:
         return failed("operator", f"{where}; {name_of(pod)}: {trouble[0]}", trouble[1])
     remedy = f"kubectl -n {namespace_of(pod)} logs {name_of(pod)} shows what it waits for"
     return failed("operator", where, remedy)
+
+
+def _problem(facts: Facts, pods: Sequence[Object]) -> Step | None:
+    """Return what a pod reports about itself on its health port."""
+    for pod in pods:
+        namespace, name = namespace_of(pod), name_of(pod)
+        answer = facts.operator_problems.get((namespace, name))
+        if answer is None or not answer.there or not answer.value:
+            continue
+        problem = str(answer.value[0])
+        message = f"pod {name} of the operator in namespace {namespace} reports: {problem}"
+        if any(word in problem for word in _FORBIDDEN):
+            remedy = "upgrade the chart, which grants the operator its permissions"
+            return failed("operator", message, remedy)
+        return failed("operator", message, f"see its log: kubectl -n {namespace} logs {name}")
+    return None
 
 
 def _lease(facts: Facts, pods: Sequence[Object]) -> Step | None:

@@ -1,23 +1,24 @@
-"""Checks xDS by the responses of a pod's own health port."""
+"""Checks xDS by the responses of a proxy's own health port."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from thruway_operator.diagnose.findings.baseurls import routes_concerned
-from thruway_operator.diagnose.findings.containers import runs
-from thruway_operator.diagnose.findings.conventions import ENVOY, EXTPROC, name_of, namespace_of
-from thruway_operator.diagnose.findings.facts import Inside
+from thruway_operator.diagnose.findings.conventions import name_of
 from thruway_operator.diagnose.findings.metrics import mangled, read_metrics
 from thruway_operator.diagnose.findings.routes import condition
+from thruway_operator.diagnose.findings.services import UPGRADE, has_endpoint, operator_service
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 from thruway_operator.envoy.names import XDS_CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from thruway_operator.diagnose.findings.facts import Facts, Object
+    from thruway_operator.diagnose.findings.facts import Facts
     from thruway_operator.diagnose.findings.metrics import Metrics
+    from thruway_operator.diagnose.findings.proxies import Proxy
+    from thruway_operator.diagnose.findings.states import Trouble
     from thruway_operator.diagnose.findings.steps import Step
 
 __all__ = ["check_xds"]
@@ -26,54 +27,70 @@ _STARTING: Final = "Envoy returned 503"
 """The start of the health port's message while Envoy has no configuration."""
 
 
-def check_xds(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether the pod's Envoy has the configuration that the operator serves."""
-    name, inside = name_of(pod), facts.inside.get(name_of(pod), Inside())
-    if not runs(pod):
-        yield unchecked("xds", f"the sidecar of pod {name} is not running")
+def check_xds(facts: Facts, proxy: Proxy) -> Iterator[Step]:
+    """Yield whether a proxy's Envoy has the configuration that the operator serves."""
+    if not proxy.runs:
+        yield unchecked("xds", f"the containers of {proxy.subject} are not running")
         return
     yield (
-        _stream(pod, inside)
-        or _health(pod, inside)
-        or _status(facts, pod)
-        or _silent(facts, name, inside)
-        or good("xds", f"pod {name}: Envoy is connected to the operator and has its routes")
+        _stream(facts, proxy)
+        or _health(proxy)
+        or _status(facts, proxy)
+        or _silent(facts, proxy)
+        or good("xds", f"{proxy.subject}: Envoy is connected to the operator and has its routes")
     )
 
 
-def _health(pod: Object, inside: Inside) -> Step | None:
-    if not inside.problems.there or not inside.problems.value:
+def _health(proxy: Proxy) -> Step | None:
+    problems = proxy.inside.problems
+    if not problems.there or not problems.value:
         return None
-    name, problem = name_of(pod), str(inside.problems.value[0])
-    container = ENVOY if problem.startswith("Envoy") else EXTPROC
-    log = f"kubectl -n {namespace_of(pod)} logs {name} -c {container}"
+    problem = str(problems.value[0])
+    log = proxy.log(proxy.envoy if problem.startswith("Envoy") else proxy.extproc)
     if problem.startswith(_STARTING):
-        message = f"Envoy of pod {name} has no configuration yet ({problem})"
+        message = f"Envoy of {proxy.subject} has no configuration yet ({problem})"
         return failed("xds", message, f"see its log for the operator's responses: {log}")
-    return failed("xds", f"pod {name} is not ready: {problem}", f"see its log: {log}")
+    return failed("xds", f"{proxy.subject} is not ready: {problem}", f"see its log: {log}")
 
 
-def _stream(pod: Object, inside: Inside) -> Step | None:
-    if not inside.metrics.there:
+def _stream(facts: Facts, proxy: Proxy) -> Step | None:
+    if not proxy.inside.metrics.there:
         return None
-    metrics = read_metrics(str(inside.metrics.value))
-    name = name_of(pod)
-    log = f"kubectl -n {namespace_of(pod)} logs {name} -c {ENVOY}"
+    metrics = read_metrics(str(proxy.inside.metrics.value))
     if metrics.values.get("control_plane_connected_state") == 0:
-        why, remedy = _why_apart(metrics, log)
-        return failed("xds", f"Envoy of pod {name} is not connected to the operator: {why}", remedy)
+        why, remedy = _no_service(facts, proxy) or _why_apart(metrics, proxy)
+        message = f"Envoy of {proxy.subject} is not connected to the operator: {why}"
+        return failed("xds", message, remedy)
     refused = sum(
         metrics.values.get(key, 0)
         for key in ("cluster_manager_cds_update_rejected", "http_rds_update_rejected")
     )
     taken = metrics.values.get("http_rds_update_success", 0)
     if refused and not taken:
-        message = f"Envoy of pod {name} rejects the operator's configuration"
-        return failed("xds", message, f"see its log: {log}")
+        message = f"Envoy of {proxy.subject} rejects the operator's configuration"
+        return failed("xds", message, f"see its log: {proxy.log()}")
     return None
 
 
-def _why_apart(metrics: Metrics, log: str) -> tuple[str, str]:
+def _no_service(facts: Facts, proxy: Proxy) -> Trouble | None:
+    """Return what is wrong with the Service through which proxies reach the operator."""
+    key = operator_service(proxy.pod)
+    if key is None:
+        return None
+    namespace, name = key
+    service, slices = facts.services.get(key), facts.slices.get(key)
+    if service is not None and service.absent:
+        return f"Service {name} in namespace {namespace} does not exist", UPGRADE
+    if slices is not None and slices.there and not has_endpoint(slices):
+        return (
+            f"Service {name} in namespace {namespace} has no ready endpoint",
+            f"see why the operator's pods are not ready: kubectl -n {namespace} get pods "
+            "-l app.kubernetes.io/component=operator",
+        )
+    return None
+
+
+def _why_apart(metrics: Metrics, proxy: Proxy) -> Trouble:
     xds: Mapping[str, float] = metrics.clusters.get(mangled(XDS_CLUSTER), {})
     if xds.get("update_failure") and not xds.get("update_success"):
         return "the operator's name does not resolve", "check DNS in the pod's namespace (port 53)"
@@ -82,15 +99,16 @@ def _why_apart(metrics: Metrics, log: str) -> tuple[str, str]:
             "it does not trust the operator's certificate",
             "compare ConfigMap thruway-ca with the operator's, and restart the pod",
         )
-    if xds.get("upstream_cx_connect_fail") and not xds.get("upstream_rq_total"):
+    if xds.get("upstream_cx_connect_fail"):
         return (
             "no connection to the operator's port 18000",
             "see that its pods run, and that no NetworkPolicy forbids it",
         )
-    return "the stream keeps ending", f"see the log for the operator's responses: {log}"
+    log = f"see the log for the operator's responses: {proxy.log()}"
+    return "the stream keeps ending", log
 
 
-def _status(facts: Facts, pod: Object) -> Step | None:
+def _status(facts: Facts, proxy: Proxy) -> Step | None:
     """Check what the operator reports about its proxies in the routes' statuses."""
     for route in routes_concerned(facts):
         found = condition(route, "Programmed")
@@ -100,9 +118,9 @@ def _status(facts: Facts, pod: Object) -> Step | None:
         connected, holding = proxies.get("connected", 0), proxies.get("programmed", 0)
         name = name_of(route)
         if not connected:
-            log = f"kubectl -n {namespace_of(pod)} logs {name_of(pod)} -c {ENVOY}"
-            message = f"pod {name_of(pod)} runs, but no proxy of route {name} is connected"
-            return failed("xds", message, f"see Envoy's log for the operator's responses: {log}")
+            message = f"{proxy.subject} runs, but no proxy of route {name} is connected"
+            remedy = f"see Envoy's log for the operator's responses: {proxy.log()}"
+            return failed("xds", message, remedy)
         message = f"{holding} of {connected} proxies hold the current version of route {name}"
         return failed(
             "xds", message, "wait a few seconds; if this persists, see the operator's log"
@@ -110,15 +128,15 @@ def _status(facts: Facts, pod: Object) -> Step | None:
     return None
 
 
-def _silent(facts: Facts, name: str, inside: Inside) -> Step | None:
+def _silent(facts: Facts, proxy: Proxy) -> Step | None:
     """Without a response from the pod, use the routes' statuses, which cover all pods."""
+    inside = proxy.inside
     if inside.problems.there or inside.metrics.there:
         return None
     counts = [((route.get("status") or {}).get("proxies") or {}) for route in facts.routes.items]
     connected = max((item.get("connected", 0) for item in counts), default=0)
-    why = inside.problems.reason
     return unchecked(
         "xds",
-        f"pod {name} itself: {why}; the operator counts {connected} connected proxies, and all "
-        "hold the routes",
+        f"{proxy.subject} itself: {inside.problems.reason}; the operator counts {connected} "
+        "connected proxies, and all hold the routes",
     )

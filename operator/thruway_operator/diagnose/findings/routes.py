@@ -126,16 +126,16 @@ def check_secrets(facts: Facts) -> Iterator[Step]:
         for ref in key_refs(route):
             if ref not in seen:
                 seen.add(ref)
-                yield _secret(facts, name_of(route), ref)
+                yield _secret(facts, route, ref)
 
 
-def _secret(facts: Facts, route: str, ref: KeyRef) -> Step:
+def _secret(facts: Facts, route: Object, ref: KeyRef) -> Step:
     secret, key = ref
     answer = facts.secrets.get(secret)
     if answer is None or not (answer.there or answer.absent):
         why = answer.reason if answer else "it was not requested"
         return unchecked("secret", f"{why}; the operator reports that it exists")
-    name = f"Secret {secret} of route {route}"
+    name = f"Secret {secret} of route {name_of(route)}"
     create = f"kubectl -n {facts.namespace} create secret generic {secret} --from-literal={key}=…"
     if answer.absent:
         return failed("secret", f"{name} does not exist in namespace {facts.namespace}", create)
@@ -149,6 +149,9 @@ def _secret(facts: Facts, route: str, ref: KeyRef) -> Step:
     if shape == "broken":
         message = f"{where} contains characters not allowed in a header, such as a line break"
         return failed("secret", message, "store the bare credential")
+    if shape == "prefixed" and _is_prefixed(route, ref):
+        message = f"{where} begins with Bearer, which Thruway adds itself"
+        return failed("secret", message, "store the bare key in it")
     if shape == "padded":
         return good(
             "secret",
@@ -156,3 +159,16 @@ def _secret(facts: Facts, route: str, ref: KeyRef) -> Step:
             "removed: store the bare key instead (with `echo -n`)",
         )
     return good("secret", f"{where} exists")
+
+
+def _is_prefixed(route: Object, ref: KeyRef) -> bool:
+    """Whether the value has to be a bare key: Thruway adds `Bearer ` where it belongs."""
+    spec = spec_of(route)
+    for item in spec.destinations() if spec else ():
+        credential = item.credential
+        if credential and (credential.secret_key_ref.name, credential.secret_key_ref.key) == ref:
+            header = (credential.header or "authorization").lower()
+            ours = header == "authorization" if credential.prefix is None else credential.prefix
+            if ours:
+                return True
+    return False

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Shape", "shapes"]
 
-Shape = Literal["good", "padded", "empty", "broken"]
-"""`padded`: surrounded by white space, which is removed. `broken`: not allowed in a header."""
+Shape = Literal["good", "padded", "empty", "broken", "prefixed"]
+"""`padded`: surrounded by white space, which is removed. `broken`: not allowed in a header.
+`prefixed`: it begins with `Bearer `, which belongs to the header, not to the key.
+"""
 
 
 def shapes(values: Mapping[str, SecretValue]) -> dict[str, Shape]:
@@ -26,4 +28,6 @@ def _shape(value: str) -> Shape:
         return "empty"
     if not bare.isprintable():
         return "broken"
+    if bare.lower().startswith("bearer "):
+        return "prefixed"
     return "good" if bare == value else "padded"

@@ -1,4 +1,8 @@
-"""Checks the path to the upstreams by the metrics of the pod's Envoy."""
+"""Checks the path to the upstreams by a proxy's recent calls and its Envoy's metrics.
+
+Only what happens now counts: Envoy's counters are for life, so a success may be from long ago. A
+fault that they show counts only if no call has passed yet.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from thruway_operator.diagnose.findings.baseurls import routes_concerned
+from thruway_operator.diagnose.findings.causes import cause
 from thruway_operator.diagnose.findings.conventions import name_of
-from thruway_operator.diagnose.findings.facts import Inside
 from thruway_operator.diagnose.findings.metrics import mangled, read_metrics
+from thruway_operator.diagnose.findings.recentcalls import SECONDS, Call, by_destination, failing
 from thruway_operator.diagnose.findings.routes import spec_of
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 from thruway_operator.translate.upstream import read_url
@@ -18,103 +23,127 @@ from thruway_operator.translate.verdict import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from thruway_operator.diagnose.findings.facts import Facts, Object
+    from thruway_operator.diagnose.findings.facts import Facts
+    from thruway_operator.diagnose.findings.proxies import Proxy
     from thruway_operator.diagnose.findings.routes import KeyRef
     from thruway_operator.diagnose.findings.states import Trouble
     from thruway_operator.diagnose.findings.steps import Step
 
 __all__ = ["check_upstreams"]
 
+_NAME: Final = "upstream"
 _DIGEST: Final = re.compile(r"_[0-9a-f]+")
 """The end of a mangled cluster name."""
+_RESPONSE: Final = re.compile(r"upstream_rq_[1-5]\d\d")
+_CODES: Final = {
+    "update_failure": "upstream_unresolved",
+    "ssl_fail_verify_san": "upstream_certificate_invalid",
+    "ssl_fail_verify_error": "upstream_certificate_invalid",
+    "ssl_connection_error": "upstream_tls_failed",
+    "upstream_cx_connect_fail": "upstream_unreachable",
+}
+"""The codes of errors by the counters that show them, the most telling first."""
 
-_ANSWER: Final = re.compile(r"upstream_rq_[2-4]\d\d")
-_WRONG_KEY: Final = "put the right key into the Secret; this is reported until a call succeeds"
-_OWN_KEY: Final = "give the client a key that the upstream accepts, or the route a credential"
 
-
-def check_upstreams(facts: Facts, pod: Object) -> Iterator[Step]:
-    """Yield whether Envoy resolves the upstreams, connects by TLS, and has an accepted key."""
-    name, inside = name_of(pod), facts.inside.get(name_of(pod), Inside())
-    if not inside.metrics.there:
-        yield unchecked("upstream", f"pod {name}: {inside.metrics.reason}")
-        return
-    clusters = read_metrics(str(inside.metrics.value)).clusters
-    known = {mangled(way.address): way.address for way in _paths(facts)}
-    reached: dict[str, None] = {}
-    for cluster, stats in sorted(clusters.items()):
-        address = known.get(_without_digest(cluster))
-        if address is None:
-            continue
-        trouble = _trouble(address, stats) or _refused(facts, address, stats)
-        if trouble:
-            yield failed("upstream", f"Envoy of pod {name} {trouble[0]}", trouble[1])
-            return
-        if stats.get("upstream_rq_total"):
-            reached[f"{address}{_sometimes(stats)}"] = None
-    if reached:
-        yield good("upstream", f"Envoy of pod {name} reaches {', '.join(reached)}")
+def check_upstreams(facts: Facts, proxy: Proxy) -> Iterator[Step]:
+    """Yield for each route whether the latest calls to its upstreams succeed."""
+    inside = proxy.inside
+    if inside.calls.there:
+        yield from _by_calls(facts, proxy, inside.calls.value)
+    elif inside.metrics_later.there:
+        yield _between(facts, proxy)
     else:
-        yield unchecked("upstream", f"no call has passed through pod {name} yet")
+        why = (inside.metrics if inside.metrics.lack else inside.calls).reason
+        yield unchecked(_NAME, f"{proxy.subject}: {why}")
 
 
-def _trouble(address: str, stats: Mapping[str, float]) -> Trouble | None:
-    """Cluster names contain a hash of their content, so metrics concern the current content."""
-    host = address.rpartition(":")[0]
-    if stats.get("update_failure") and not stats.get("update_success"):
-        return (
-            f"cannot resolve {host}",
-            "check its spelling in the route's upstream.url, the cluster's DNS, and that no "
-            "NetworkPolicy blocks port 53",
-        )
-    if stats.get("upstream_rq_total"):  # the upstream was reached
+def _by_calls(facts: Facts, proxy: Proxy, calls: list[Call]) -> Iterator[Step]:
+    current = {(f"{facts.namespace}/{it.route}", it.address): it.route for it in _paths(facts)}
+    reached: dict[str, None] = {}
+    for (id_, address), latest in by_destination(calls).items():
+        route = current.get((id_, address))
+        if route is None:  # another namespace's, or an upstream that the route no longer has
+            continue
+        found = failing(latest)
+        if found:
+            what, remedy = cause(found.call, _keys(facts, route, address))
+            where = f"of route {route} through {proxy.subject}"
+            yield failed(_NAME, f"{found.share} {where} failed: {what}", remedy)
+            return
+        reached[f"{address} (route {route}: {_counted(latest)})"] = None
+    if reached:
+        yield good(_NAME, f"{proxy.subject} reaches {', '.join(reached)}")
+        return
+    trouble = _before_any_call(facts, proxy)
+    if trouble:
+        yield failed(_NAME, f"{proxy.subject}: {trouble[0]}", trouble[1])
+    else:
+        yield unchecked(_NAME, f"no call has passed through {proxy.subject} in the last minute")
+
+
+def _counted(calls: list[Call]) -> str:
+    """Return how many of the latest calls the upstream has responded to, and how."""
+    other = [call for call in calls if call.trouble]
+    last = f"{len(calls)} call{'s' * (len(calls) > 1)} in the last {SECONDS} s"
+    return f"{last}, the last returned {calls[-1].status}" if not other else (
+        f"{last}; {len(other)} of them returned {', '.join(sorted({c.trouble for c in other}))}"
+    )  # fmt: skip
+
+
+def _before_any_call(facts: Facts, proxy: Proxy) -> Trouble | None:
+    """Return what Envoy's counters show of an upstream that was never reached."""
+    if not proxy.inside.metrics.there:
         return None
-    if stats.get("ssl_fail_verify_san"):
-        return (
-            f"reaches {address}, whose certificate has another name",
-            "correct upstream.url, or set upstream.tls.serverName to the certificate's name",
-        )
-    if stats.get("ssl_fail_verify_error"):
-        return (
-            f"reaches {address}, whose certificate is not signed by a trusted CA",
-            "set upstream.tls.caCertificateRef, or the chart's value extraCA",
-        )
-    if stats.get("ssl_connection_error"):
-        return (
-            f"cannot agree on TLS with {address}",
-            "check the scheme and the port of upstream.url, and upstream.tls.minVersion",
-        )
-    if stats.get("upstream_cx_connect_fail"):
-        return (
-            f"cannot connect to {address}",
-            "check host and port of upstream.url, and that no NetworkPolicy or firewall blocks "
-            "it; behind a proxy set upstream.proxy (docs/network.md)",
-        )
+    clusters = read_metrics(str(proxy.inside.metrics.value)).clusters
+    for address, stats in _known(facts, clusters):
+        if not stats.get("upstream_rq_total") and (found := _counters(address, stats)):
+            return found
+    return None
+
+
+def _between(facts: Facts, proxy: Proxy) -> Step:
+    """Compare two readings of the counters, because the calls cannot be read."""
+    inside = proxy.inside
+    before = read_metrics(str(inside.metrics.value)).clusters
+    later = read_metrics(str(inside.metrics_later.value)).clusters
+    reached: dict[str, None] = {}
+    for address, stats in _known(facts, later):
+        first = dict(_known(facts, before)).get(address, {})
+        more = {stat: value - first.get(stat, 0) for stat, value in stats.items()}
+        found = _counters(address, more) or _refused(facts, address, more)
+        if not found and not stats.get("upstream_rq_total"):
+            found = _counters(address, stats)
+        if found:
+            return failed(_NAME, f"{proxy.subject}: {found[0]}", found[1])
+        if any(value > 0 and _RESPONSE.fullmatch(stat) for stat, value in more.items()):
+            reached[address] = None
+    if reached:
+        return good(_NAME, f"{proxy.subject} reaches {', '.join(reached)}")
+    why = f"no call has ended within a few seconds; to see earlier ones: {inside.calls.reason}"
+    return unchecked(_NAME, f"{proxy.subject}: {why}")
+
+
+def _counters(address: str, stats: Mapping[str, float]) -> Trouble | None:
+    """Return the fault that counters show; cluster names contain a hash of their content."""
+    if stats.get("update_success", 0) > 0:
+        stats = {**stats, "update_failure": 0}
+    for counter, code in _CODES.items():
+        if stats.get(counter, 0) > 0:
+            details = "SAN_matcher" if counter == "ssl_fail_verify_san" else ""
+            return cause(Call(upstream=address, code=code, details=details), [])
     return None
 
 
 def _refused(facts: Facts, address: str, stats: Mapping[str, float]) -> Trouble | None:
-    """Report 401s if the upstream sends nothing else; any other response accepts the key."""
-    answers = {stat for stat, count in stats.items() if count and _ANSWER.fullmatch(stat)}
-    if answers != {"upstream_rq_401"}:
+    """Report a status that the upstream sends to every call, such as 401 for the key."""
+    statuses = {int(stat[-3:]) for stat in stats if stats[stat] > 0 and _RESPONSE.fullmatch(stat)}
+    if len(statuses) != 1:
         return None
-    ways = [way for way in _paths(facts) if way.address == address]
-    keys = dict.fromkeys(way.whose_key() for way in ways)
-    remedies = [_WRONG_KEY] if any(way.key for way in ways) else []
-    remedies += [] if all(way.key for way in ways) else [_OWN_KEY]
-    refused = f"it rejects {', or '.join(keys)}"
-    return f"reaches {address}, which rejects every call with 401: {refused}", "; ".join(remedies)
-
-
-def _sometimes(stats: Mapping[str, float]) -> str:
-    """Return a remark on 401s among other responses, whose order Envoy does not report."""
-    refused = stats.get("upstream_rq_401", 0)
-    if not refused:
-        return ""
-    answers = sum(count for stat, count in stats.items() if _ANSWER.fullmatch(stat))
-    return (
-        f" ({refused:.0f} of {answers:.0f} responses were 401: if they continue, the key is wrong)"
-    )
+    call = Call(upstream=address, status=statuses.pop())
+    if not call.trouble:
+        return None
+    what, remedy = cause(call, _keys(facts, "", address))
+    return f"every call fails: {what}", remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +154,14 @@ class _Path:
     address: str
     key: KeyRef | None
 
-    def whose_key(self) -> str:
-        if self.key is None:
-            return f"the client's own key (route {self.route} has no credential)"
-        secret, key = self.key
-        return f"key {key} of Secret {secret} (route {self.route})"
+
+def _keys(facts: Facts, route: str, address: str) -> list[tuple[str, KeyRef | None]]:
+    """Return the route and key of each path to the address; `route`: only of that route."""
+    return [
+        (path.route, path.key)
+        for path in _paths(facts)
+        if path.address == address and route in {"", path.route}
+    ]
 
 
 def _paths(facts: Facts) -> Iterator[_Path]:
@@ -146,6 +178,13 @@ def _paths(facts: Facts) -> Iterator[_Path]:
             yield _Path(name_of(route), f"{address.host}:{address.port}", key)
 
 
-def _without_digest(cluster: str) -> str:
-    start = cluster.rfind("_")
-    return cluster[:start] if start > 0 and _DIGEST.fullmatch(cluster[start:]) else cluster
+def _known(
+    facts: Facts, clusters: Mapping[str, Mapping[str, float]]
+) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Yield the counters of the routes' upstreams, by address."""
+    names = {mangled(path.address): path.address for path in _paths(facts)}
+    for cluster, stats in sorted(clusters.items()):
+        start = cluster.rfind("_")
+        bare = cluster[:start] if start > 0 and _DIGEST.fullmatch(cluster[start:]) else cluster
+        if bare in names:
+            yield names[bare], stats

@@ -12,6 +12,7 @@ from thruway_operator.diagnose.findings.certificates import (
 )
 from thruway_operator.diagnose.findings.conventions import WEBHOOKS, name_of, namespace_of
 from thruway_operator.diagnose.findings.operator import serving_operators
+from thruway_operator.diagnose.findings.services import UPGRADE, has_endpoint
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ def _behind(facts: Facts, configuration: Object, hook: dict[str, Any]) -> Step |
             "webhook",
             f"Service {name} in namespace {namespace} does not exist, which "
             f"MutatingWebhookConfiguration {name_of(configuration)} calls",
-            "upgrade the chart, which creates it",
+            UPGRADE,
         )
     if slices is None or not slices.there:
         return None
-    if not any(_is_ready(item) for found in slices.items for item in found.get("endpoints") or ()):
+    if not has_endpoint(slices):
         return failed(
             "webhook",
             f"Service {name} in namespace {namespace} has no ready endpoint, so the injector "
@@ -125,8 +126,3 @@ def _behind(facts: Facts, configuration: Object, hook: dict[str, Any]) -> Step |
             "-l app.kubernetes.io/component=operator",
         )
     return None
-
-
-def _is_ready(endpoint: dict[str, Any]) -> bool:
-    # Unset means ready: EndpointSlice API, EndpointConditions.
-    return (endpoint.get("conditions") or {}).get("ready") is not False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from thruway_operator.diagnose.findings.facts import ABSENT, Answer
 from thruway_operator.kube import ApiError, KubeError
@@ -60,10 +61,12 @@ class Fetcher:
         right = f"list endpointslices in namespace {namespace}"
         return await self.get(right, path, labelSelector=selector)
 
-    async def pod(self, where: str, what: str, read: Callable[[int, str], Answer]) -> Answer:
-        """Return a pod's response, through the API server; `where` is POD:PORT."""
-        path = f"/api/v1/namespaces/{self._namespace}/pods/{where}/proxy/{what}"
-        right = f"get pods/proxy in namespace {self._namespace}"
+    async def pod(
+        self, at: str, where: str, what: str, read: Callable[[int, str], Answer]
+    ) -> Answer:
+        """Return a pod's response, through the API server; `at`: namespace, `where`: POD:PORT."""
+        path = f"/api/v1/namespaces/{at}/pods/{where}/proxy/{what}"
+        right = f"get pods/proxy in namespace {at}"
         try:
             return read(*await self._client.text(path, within=_WITHIN))
         except KubeError as error:
@@ -72,6 +75,21 @@ class Fetcher:
                 return found
             why = f"the API server cannot reach its health port ({error})"
             return Answer(lack="failed", why=why)
+
+    async def log(
+        self, at: str, pod: str, container: str, read: Callable[[str], Any], **params: str
+    ) -> Answer:
+        """Return what `read` makes of a container's log; `at` is the pod's namespace."""
+        path = f"/api/v1/namespaces/{at}/pods/{pod}/log"
+        query = urlencode({"container": container, **params})
+        try:
+            _, text = await self._client.text(f"{path}?{query}", within=_WITHIN)
+            return Answer(read(text))
+        except KubeError as error:
+            found = _lack(error, f"get pods/log in namespace {at}")
+            if found.lack == "forbidden":
+                return found
+            return Answer(lack="failed", why=f"the log of container {container} is unavailable")
 
     def _path(self, namespace: str, plural: str, name: str) -> str:
         root = _GROUPS.get(plural, "/api/v1")

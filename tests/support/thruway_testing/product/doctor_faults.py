@@ -17,7 +17,6 @@ __all__ = [
     "OTHER",
     "TOO_MUCH",
     "Fault",
-    "answered",
     "forbidden",
     "metrics",
     "pulled_with",
@@ -28,6 +27,7 @@ __all__ = [
 
 LISTED = d.listed
 KEY = (d.OPERATORS, "thruway-injector")
+XDS = (d.OPERATORS, "thruway-operator")
 
 
 @dataclass(frozen=True)
@@ -101,21 +101,7 @@ def unprogrammed(value: str, reason: str, connected: int) -> d.Object:
 def metrics(*lines: str, without: str = "") -> Callable[[], dict[str, Any]]:
     kept = [line for line in d.METRICS.splitlines() if not without or without not in line]
     text = "\n".join([*kept, *lines]) + "\n"
-    return lambda: {"inside": {"web": Inside(Answer([]), Answer(text))}}
-
-
-def upstream(stat: str) -> Callable[[], dict[str, Any]]:
-    lines = (f'envoy_cluster_{stat}{{envoy_cluster_name="api_openai_com_443/0123456789ab"}} 2',)
-    return metrics(*lines, without="openai_com_443")
-
-
-def answered(*codes: str) -> Callable[[], dict[str, Any]]:
-    """Calls were answered by the upstream, with these statuses."""
-    cluster = 'envoy_cluster_name="api_openai_com_443/0123456789ab"'
-    lines = [
-        f'envoy_cluster_upstream_rq{{envoy_response_code="{code}",{cluster}}} 2' for code in codes
-    ]
-    return metrics(*lines)
+    return lambda: {"inside": {"web": Inside(Answer([]), Answer(text), calls=Answer([]))}}
 
 
 def pulled_with(name: str) -> Callable[[], dict[str, Any]]:
@@ -129,24 +115,12 @@ def pulled_with(name: str) -> Callable[[], dict[str, Any]]:
     return changed
 
 
-def keyless() -> d.Object:
-    """A route on which the client's own key passes."""
-    route = d.route_object()
-    del route["spec"]["credential"]
-    return route
-
-
 def xds(stat: str) -> Callable[[], dict[str, Any]]:
     lines = (
         "envoy_control_plane_connected_state{} 0",
         f'envoy_cluster_{stat}{{envoy_cluster_name="thruway-xds"}} 2',
     )
     return metrics(*lines, without="connected_state")
-
-
-def env(value: str) -> Callable[[], dict[str, Any]]:
-    entry = {"name": "OPENAI_BASE_URL", "value": value}
-    return with_pod(lambda pod: pod["spec"]["containers"][0].update(env=[entry]))
 
 
 def older_crd() -> dict[str, Any]:
@@ -165,6 +139,12 @@ def of_operator(state: d.Object) -> Callable[[], dict[str, Any]]:
         return {"operators": LISTED(pod)}
 
     return changed
+
+
+def reported(problem: str) -> Callable[[], dict[str, Any]]:
+    """A pod of the operator reports a problem."""
+    pod = (d.OPERATORS, "thruway-operator-0")
+    return lambda: {"operator_problems": {pod: Answer([problem])}}
 
 
 def refused(
@@ -199,6 +179,44 @@ OTHER = {
     "metadata": d.meta("shop", "other", generation=1),
 }
 SCALED = {"metadata": d.meta(d.OPERATORS, "thruway-operator"), "spec": {"replicas": 0}}
+
+REJECTIONS = (
+    (
+        "unspecified",
+        "failed quota: cpu: must specify limits.cpu for: thruway-bootstrap,thruway-envoy",
+        "set the annotations thruway.dev/envoy-cpu-limit and thruway.dev/extproc-cpu-limit in",
+    ),
+    (
+        "own-unspecified",
+        "failed quota: cpu: must specify limits.cpu for: app",
+        "set it for the containers that it names",
+    ),
+    (
+        "quota",
+        "exceeded quota: cpu, requested: limits.memory=1Gi, used: limits.memory=1Gi",
+        "for its sidecar with the annotations thruway.dev/envoy-memory-limit and thruway",
+    ),
+    (
+        "range",
+        "maximum memory usage per Container is 128Mi, but limit is 256Mi",
+        "for its sidecar with the annotations thruway.dev/envoy-memory-limit",
+    ),
+    (
+        "policy",
+        "ValidatingAdmissionPolicy 'ids' denied request: thruway-envoy must not run as 65533",
+        "it is about the sidecar: allow its containers there",
+    ),
+    (
+        "own-policy",
+        "ValidatingAdmissionPolicy 'ids' denied request: app lacks an owner",
+        "do what the webhook or policy asks for",
+    ),
+    (
+        "field",
+        'Pod "web-7f-x" is invalid: spec.containers[0].image: Required value',
+        "correct the field that it names in the pod",
+    ),
+)
 
 FAULTS = [
     Fault(
@@ -268,6 +286,20 @@ FAULTS = [
         "operator",
         "watches only a, not shop",
         "add shop to the chart's value watchNamespaces",
+    ),
+    Fault(
+        "operator-rights",
+        reported("cannot list passthroughroutes: the API server lacks permission for it"),
+        "operator",
+        "pod thruway-operator-0 of the operator in namespace thruway-system reports: cannot list",
+        "upgrade the chart, which grants the operator its permissions",
+    ),
+    Fault(
+        "operator-problem",
+        reported("the certificate is not readable"),
+        "operator",
+        "reports: the certificate is not readable",
+        "see its log: kubectl -n thruway-system logs thruway-operator-0",
     ),
     Fault(
         "lease-none",
@@ -407,8 +439,18 @@ FAULTS = [
         refused("ReplicaSet", "web-7f", TOO_MUCH, {"replicas": 2}, {"replicas": 1}),
         "creation",
         'ReplicaSet web-7f cannot create its pods: Pod "web-7f-x" is invalid: spec.initCont',
-        "correct the field that it names in the pod's template",
+        "correct the annotations thruway.dev/*-request in the pod's template",
     ),
+    *[
+        Fault(
+            f"rejected-{name}",
+            refused("ReplicaSet", "web-7f", f"Error creating: {message}", {}, {}),
+            "creation",
+            message,
+            remedy,
+        )
+        for name, message, remedy in REJECTIONS
+    ],
     Fault(
         "pods-over-quota",
         refused("StatefulSet", "db", "create Pod db-0 failed: exceeded quota: small", {}, {}),
@@ -427,7 +469,7 @@ FAULTS = [
         ),
         "creation",
         'Job once cannot create its pods: admission webhook "x.inject.thruway.dev" denied',
-        "do what the webhook asks for",
+        "do what the webhook or policy asks for",
     ),
     Fault(
         "pods-webhook",
@@ -608,6 +650,13 @@ FAULTS = [
         "store the bare credential",
     ),
     Fault(
+        "secret-prefixed",
+        lambda: {"secrets": {"openai": Answer({"OPENAI_API_KEY": "prefixed"})}},
+        "secret",
+        "key OPENAI_API_KEY of Secret openai of route openai begins with Bearer",
+        "store the bare key in it",
+    ),
+    Fault(
         "older-than-label",
         bare(creationTimestamp="2026-04-30T10:00:00Z"),
         "sidecar",
@@ -753,6 +802,26 @@ FAULTS = [
         "xds-dns", xds("update_failure"), "xds", "the operator's name does not resolve", "check DNS"
     ),
     Fault(
+        "xds-service",
+        lambda: {"services": {XDS: ABSENT}, **xds("update_failure")()},
+        "xds",
+        "Service thruway-operator in namespace thruway-system does not exist",
+        "upgrade the chart, which restores it",
+    ),
+    Fault(
+        "xds-endpoints",
+        lambda: {
+            "slices": {
+                KEY: LISTED(d.endpoint_slice()),
+                XDS: LISTED(d.endpoint_slice(name="thruway-operator", is_ready=False)),
+            },
+            **xds("upstream_cx_connect_fail")(),
+        },
+        "xds",
+        "Service thruway-operator in namespace thruway-system has no ready endpoint",
+        "see why the operator's pods are not ready",
+    ),
+    Fault(
         "xds-tls",
         xds("ssl_fail_verify_error"),
         "xds",
@@ -807,120 +876,5 @@ FAULTS = [
         "xds",
         "1 of 2 proxies hold the current version of route openai",
         "wait a few seconds",
-    ),
-    Fault(
-        "upstream-dns",
-        upstream("update_failure"),
-        "upstream",
-        "Envoy of pod web cannot resolve api.openai.com",
-        "check its spelling",
-    ),
-    Fault(
-        "upstream-name",
-        upstream("ssl_fail_verify_san"),
-        "upstream",
-        "reaches api.openai.com:443, whose certificate has another name",
-        "upstream.tls.serverName",
-    ),
-    Fault(
-        "upstream-ca",
-        upstream("ssl_fail_verify_error"),
-        "upstream",
-        "whose certificate is not signed by a trusted CA",
-        "upstream.tls.caCertificateRef",
-    ),
-    Fault(
-        "upstream-tls",
-        upstream("ssl_connection_error"),
-        "upstream",
-        "cannot agree on TLS with api.openai.com:443",
-        "check the scheme and the port",
-    ),
-    Fault(
-        "upstream-connect",
-        upstream("upstream_cx_connect_fail"),
-        "upstream",
-        "cannot connect to api.openai.com:443",
-        "upstream.proxy",
-    ),
-    Fault(
-        "upstream-key",
-        answered("401"),
-        "upstream",
-        "Envoy of pod web reaches api.openai.com:443, which rejects every call with 401: it "
-        "rejects key OPENAI_API_KEY of Secret openai (route openai)",
-        "put the right key into the Secret",
-    ),
-    Fault(
-        "upstream-own-key",
-        lambda: {"routes": LISTED(keyless()), **answered("401")()},
-        "upstream",
-        "it rejects the client's own key (route openai has no credential)",
-        "give the client a key that the upstream accepts, or the route a credential",
-    ),
-    Fault(
-        "env-past",
-        env("https://api.openai.com/v1"),
-        "environment",
-        "OPENAI_BASE_URL of container app of pod web points to api.openai.com, not to the sidecar",
-        "http://127.0.0.1:4000/openai/v1",
-    ),
-    Fault(
-        "env-port",
-        env("http://127.0.0.1:4001/openai/v1"),
-        "environment",
-        "points to port 4001, but the sidecar listens on 4000",
-        "http://127.0.0.1:4000/openai/v1",
-    ),
-    Fault(
-        "env-path",
-        env("http://localhost:4000/v1"),
-        "environment",
-        "points to the path /v1, which no route has",
-        "http://127.0.0.1:4000/openai/v1",
-    ),
-    Fault(
-        "env-path-moved",
-        env("http://127.0.0.1:4000/old/v1"),
-        "environment",
-        "points to the path /old/v1, which no route has",
-        "delete and recreate pod web, or restore the route's path; if the pod's template "
-        "itself sets it, remove it there first",
-    ),
-    Fault(
-        "env-path-own",
-        with_pod(
-            lambda pod: (
-                pod["metadata"]["annotations"].pop("thruway.dev/injected"),
-                pod["spec"]["containers"][0]["env"][0].update(value="http://127.0.0.1:4000/old"),
-            )
-        ),
-        "environment",
-        "points to the path /old, which no route has",
-        "remove it from the pod's template, or set it to http://127.0.0.1:4000/openai/v1",
-    ),
-    Fault(
-        "env-tls",
-        env("https://127.0.0.1:4000/openai/v1"),
-        "environment",
-        "begins with https://",
-        "http://127.0.0.1:4000/openai/v1",
-    ),
-    Fault(
-        "env-bad", env("openai"), "environment", "is not a URL", "http://127.0.0.1:4000/openai/v1"
-    ),
-    Fault(
-        "env-none",
-        with_pod(lambda pod: pod["spec"]["containers"][0].update(env=[])),
-        "environment",
-        "no container of pod web has OPENAI_BASE_URL",
-        "delete and recreate pod web",
-    ),
-    Fault(
-        "annotation-misspelt",
-        with_pod(lambda pod: pod["metadata"]["annotations"].update({"thruway.dev/prot": "4500"})),
-        "environment",
-        "annotation thruway.dev/prot of pod web is not known and has no effect",
-        "correct it in the pod's template",
     ),
 ]

@@ -12,6 +12,7 @@ from typing import Any
 from thruway_operator.api.crd import GROUP, VERSION, crd
 from thruway_operator.controller.certificates.issuing import make_ca
 from thruway_operator.diagnose.findings.facts import Answer, Facts, Inside
+from thruway_operator.diagnose.findings.recentcalls import Call
 from thruway_operator.sidecar.decide import (
     Images,
     Injected,
@@ -24,15 +25,21 @@ from thruway_operator.sidecar.decide import (
 __all__ = [
     "CA",
     "EARLIER",
+    "GATEWAY_URL",
     "LATER",
     "METRICS",
     "NAMESPACE",
     "NOW",
     "OPERATORS",
     "ca_pem",
+    "call",
+    "client_pod",
     "config_map",
     "endpoint_slice",
+    "gateway_pod",
+    "gateway_service",
     "healthy",
+    "inside",
     "lease",
     "listed",
     "namespace_object",
@@ -45,6 +52,7 @@ __all__ = [
     "service",
     "sidecar_pod",
     "webhook",
+    "with_gateway",
 ]
 
 Object = dict[str, Any]
@@ -124,7 +132,9 @@ def running(name: str) -> Object:
     }
 
 
-def sidecar_pod(namespace: str = NAMESPACE, name: str = "web", path: str = "/openai") -> Object:
+def sidecar_pod(
+    namespace: str = NAMESPACE, name: str = "web", path: str = "/openai", home: str = OPERATORS
+) -> Object:
     """Return an application's pod as the injector leaves it, and as kubelet runs it."""
     own = {
         "metadata": meta(namespace, name, creationTimestamp=CREATED),
@@ -133,8 +143,8 @@ def sidecar_pod(namespace: str = NAMESPACE, name: str = "web", path: str = "/ope
     route = RouteFacts("openai", path, "/v1", "openai", "")
     settings = Settings(
         version="0.1",
-        namespace=OPERATORS,
-        operator=f"thruway-operator.{OPERATORS}.svc:18000",
+        namespace=home,
+        operator=f"thruway-operator.{home}.svc:18000",
         images=Images(IMAGE, IMAGE),
     )
     found = inject(own, Namespace(namespace), settings, [route], asked=True)
@@ -245,6 +255,68 @@ def healthy(**changed: Any) -> Facts:
     return Facts(**{**_healthy(), **changed})
 
 
+def inside(*calls: Call, metrics: str = METRICS) -> Inside:
+    """Return what a proxy says of itself; if no calls are given, three that succeeded."""
+    return Inside(Answer([]), Answer(metrics), calls=Answer([*calls] or [call()] * 3))
+
+
+def call(code: str = "", status: int = 0, **more: Any) -> Call:
+    """Return a call of the route, by default one that succeeded."""
+    status = status or (502 if code.startswith("upstream") else 200)
+    found = {"route": f"{NAMESPACE}/openai", "upstream": "api.openai.com:443", **more}
+    return Call(status=status, code=code, path="/openai/v1/models", **found)
+
+
+def gateway_pod(name: str = "thruway-gateway-0") -> Object:
+    """Return a pod of the shared gateway."""
+    labels = {"app.kubernetes.io/name": "thruway", "app.kubernetes.io/component": "gateway"}
+    parts = [{"name": "envoy", "image": IMAGE}, {"name": "extproc", "image": IMAGE}]
+    return {
+        "metadata": meta(OPERATORS, name, labels=labels),
+        "spec": {"containers": parts},
+        "status": ready("envoy", "extproc"),
+    }
+
+
+def gateway_service(name: str = "thruway-gateway") -> Object:
+    """Return the Service of the shared gateway."""
+    spec = {"ports": [{"port": 4000}], "clusterIPs": ["10.96.0.9"]}
+    return {"metadata": meta(OPERATORS, name), "spec": spec}
+
+
+GATEWAY_URL = f"http://thruway-gateway.{OPERATORS}.svc:4000"
+
+
+def client_pod(url: str = f"{GATEWAY_URL}/openai/v1", **environment: str) -> Object:
+    """Return the pod of an application that calls the gateway."""
+    variables = {"OPENAI_BASE_URL": url, **environment}
+    env = [{"name": name, "value": value} for name, value in variables.items()]
+    return {
+        "metadata": meta(NAMESPACE, "web", creationTimestamp=CREATED),
+        "spec": {"containers": [{"name": "app", "image": IMAGE, "env": env}]},
+        "status": ready("app"),
+    }
+
+
+def with_gateway(**changed: Any) -> dict[str, Any]:
+    """Return the changes of a namespace whose application calls the gateway."""
+    key = (OPERATORS, "thruway-gateway")
+    shared = route_object(exposure="Cluster")
+    shared["status"]["url"] = f"{GATEWAY_URL}/openai"
+    return {
+        "namespace_object": Answer(namespace_object(label=None)),
+        "pods": listed(client_pod()),
+        "routes": listed(shared),
+        "inside": {},
+        "gateways": listed(gateway_pod()),
+        "gateway_services": listed(gateway_service()),
+        "services": {key: Answer(gateway_service())},
+        "slices": {key: listed(endpoint_slice(name="thruway-gateway"))},
+        "inside_gateways": {(OPERATORS, "thruway-gateway-0"): inside()},
+        **changed,
+    }
+
+
 def listed(*items: Object) -> Answer:
     """Return the answer to a list."""
     return Answer({"items": list(items)})
@@ -278,5 +350,8 @@ def _healthy() -> dict[str, Any]:
         "pods": listed(sidecar_pod()),
         "mounts": listed(),
         "refusals": listed(),
-        "inside": {"web": Inside(Answer([]), Answer(METRICS))},
+        "operator_problems": {(OPERATORS, "thruway-operator-0"): Answer([])},
+        "gateways": listed(),
+        "gateway_services": listed(),
+        "inside": {"web": inside()},
     }

@@ -61,8 +61,10 @@ class Town:
             watch = f"--watch-namespace={self.namespace}"
             self.operator = self.pod(d.operator_pod(self.home, "labelled", watch))
             stack.callback(self.operator.delete)
-            self.post(d.service(self.home, self.injector), "services")
-            self.post(d.endpoint_slice(self.home, self.injector), "endpointslices")
+            self.network.ports["labelled", 8080] = lambda: self.replica.health_port
+            for service in (self.injector, "thruway-operator"):
+                self.post(d.service(self.home, service), "services")
+                self.post(d.endpoint_slice(self.home, service), "endpointslices")
             self.post_webhook()
             stack.callback(self.api.call, "DELETE", f"{HOOKS}/{self.injector}")
             self._stack = stack.pop_all()
@@ -82,7 +84,7 @@ class Town:
     @contextlib.contextmanager
     def sidecar(self, name: str, **options: Any) -> Iterator[Sidecar]:
         """Plant a pod that runs, and play its sidecar: a real Envoy and `thruway-pod serve`."""
-        pod = self.pod(d.sidecar_pod(self.namespace, name))
+        pod = self.pod(d.sidecar_pod(self.namespace, name, home=self.home))
         given = {"authorities": self.installation.authorities, **options}
         try:
             with (
@@ -90,6 +92,7 @@ class Town:
                 _health(car) as port,
             ):
                 self.network.ports[name, 4001] = port
+                self.network.logs[name, "thruway-envoy"] = lambda: car.envoy.log
                 yield car
         finally:
             pod.delete()
