@@ -107,10 +107,10 @@ def programmed(plane: ControlPlane) -> int:
     time.sleep(0.25)
     items = plane.api.get(ROUTES.format(NAMESPACE))["items"]
     conditions = (
-        {item["type"]: item["status"] for item in route.get("status", {}).get("conditions", ())}
+        {item["type"]: item["reason"] for item in route.get("status", {}).get("conditions", ())}
         for route in items
     )
-    return sum(found.get("Programmed") == "True" for found in conditions)
+    return sum(found.get("Programmed") == "Programmed" for found in conditions)
 
 
 def quantile(values: list[float], q: float) -> float:

@@ -10,12 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thruway_testing.plane.cluster_user import User, wait_answer
+import pytest
+
+from thruway_testing.plane.cluster_user import CREDENTIAL, TOO_LARGE, User, wait_answer
 from thruway_testing.product.up import base_environment
 from thruway_testing.upstreams.openai_upstream import CANARY_KEY
 
 if TYPE_CHECKING:
     from thruway_testing.plane.kubernetes.control_plane import ControlPlane
+    from thruway_testing.plane.kubernetes.kubectl import Kubectl
+    from thruway_testing.plane.operator_process import Replica
     from thruway_testing.product.sidecar import Sidecar
     from thruway_testing.upstreams.openai_upstream import OpenAIUpstream
 
@@ -28,7 +32,7 @@ def test_declare_a_route(
     control_plane: ControlPlane, namespace: str, sidecar: Sidecar, upstream: OpenAIUpstream,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    (commands,) = BLOCKS
+    commands, wait = BLOCKS
     config = json.loads(control_plane.admin_kubeconfig.read_text())
     config["contexts"][0]["context"]["namespace"] = namespace
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
@@ -69,9 +73,46 @@ def test_declare_a_route(
     sidecar.wait_ready()
     wait_answer(f"{sidecar.url}/openai_passthrough/models", 200)
     User(control_plane.api, namespace).wait_programmed("openai")
+    assert "condition met" in typed(wait.replace("-n shop", f"-n {namespace}"))
     assert "/openai_passthrough" in typed(get)
     assert "Programmed" in typed(describe)
     assert namespace in typed(status)
+
+
+@pytest.mark.parametrize("condition", ["Ready", "Programmed", "Accepted"])
+def test_nobody_waits_for_a_route_that_no_proxy_serves_yet(
+    condition: str, control_plane: ControlPlane, namespace: str, operator: Replica, kubectl: Kubectl
+) -> None:
+    user = User(control_plane.api, namespace)
+    user.apply("openai", "https://api.example.com")
+
+    _, wait = BLOCKS
+    command = wait.replace("=Ready", f"={condition}").replace("-n shop ", "").split()[1:]
+    assert "condition met" in kubectl.run(*command).stdout
+    ready = user.wait_condition("openai", "Ready", "True", "NoProxies")
+    assert "No proxy serves it yet" in ready["message"]
+    assert operator.is_ready()
+
+
+def test_a_route_that_cannot_be_served_is_not_ready_and_says_why(
+    control_plane: ControlPlane, namespace: str, operator: Replica
+) -> None:
+    user = User(control_plane.api, namespace)
+    user.apply("conflicted", "https://api.example.com", path="/same")
+    user.wait_condition("conflicted", "Ready", "True", "NoProxies")
+    user.apply("large", "https://api.example.com", request=TOO_LARGE)
+    user.apply("no-secret", "https://api.example.com", credential=CREDENTIAL)
+    user.apply("same", "https://api.example.com")
+
+    for name, reason in (
+        ("large", "RuleTooLarge"),
+        ("no-secret", "SecretNotFound"),
+        ("same", "Conflicted"),
+    ):
+        ready = user.wait_condition(name, "Ready", "False", reason)
+        kinds = ("Accepted", "ResolvedRefs", "Programmed")
+        assert ready["message"] in [user.condition(name, kind).get("message") for kind in kinds]
+    assert operator.is_ready()
 
 
 def test_every_reason_of_a_condition_is_in_the_table() -> None:
@@ -89,5 +130,5 @@ def test_every_reason_of_a_condition_is_in_the_table() -> None:
 
 
 def test_its_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+    for target in re.findall(r"\]\(((?!https:)[^)#]+)\)", TEXT):
         assert (DOCS / target).exists(), target

@@ -50,10 +50,10 @@ def test_what_the_user_does(
     assert wait_answer(f"{sidecar.url}/openai_passthrough/models", 200).json()["data"]
     user.wait_programmed("openai")
     header, row = kubectl.run("get", "ptr").stdout.splitlines()
-    wanted = ["NAME", "PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PROGRAMMED", "PROXIES", "AGE"]
+    wanted = ["NAME", "PATH", "UPSTREAM", "READY", "REASON", "PROXIES", "AGE"]
     assert header.split() == wanted
     assert row.split()[:-1] == [
-        "openai", "/openai_passthrough", upstream.url, "True", "True", "True", "1",
+        "openai", "/openai_passthrough", upstream.url, "True", "Ready", "1",
     ]  # fmt: skip
     status = user.get("openai")["status"]
     assert status["url"] == "http://127.0.0.1:4000/openai_passthrough"

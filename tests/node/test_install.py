@@ -70,9 +70,9 @@ def test_a_pod_with_only_a_proxy_key_streams_a_chat_completion(
     assert said.count("chunk") > 2
     table = kubectl.run("get", "ptr").stdout.splitlines()
     assert table[0].split()[:7] == [
-        "NAME", "PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PROGRAMMED", "PROXIES",
+        "NAME", "PATH", "UPSTREAM", "READY", "REASON", "PROXIES", "AGE",
     ]  # fmt: skip
-    assert table[1].split()[3:7] == ["True", "True", "True", "2"]
+    assert table[1].split()[3:6] == ["True", "Ready", "2"]
     url = kubectl.get_json("ptr", "openai")["status"]["url"]
     assert url == f"http://thruway-gateway.{release.namespace}.svc:4000/openai_passthrough"
 

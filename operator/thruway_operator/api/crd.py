@@ -35,7 +35,7 @@ _MAPS = {
 # Fields that are required in an override's upstream, and not elsewhere.
 _REQUIRED = {"OverrideUpstream": ["url"]}
 
-_STATUS_CONDITIONS = ("Accepted", "ResolvedRefs", "Programmed")
+_STATUS_CONDITIONS = ("Ready", "Accepted", "ResolvedRefs", "Programmed")
 
 
 def crd() -> Schema:
@@ -73,38 +73,33 @@ def crd() -> Schema:
 
 
 def _columns() -> list[Schema]:
-    def condition(kind: str) -> str:
-        return f'.status.conditions[?(@.type=="{kind}")].status'
+    def text(name: str, path: str, description: str, **more: int) -> Schema:
+        return {
+            "name": name, "type": "string", "jsonPath": path, "description": description, **more
+        }  # fmt: skip
 
-    texts = {
-        "Path": (".spec.path", "Path on Thruway."),
-        "Upstream": (".status.upstream", "Where requests go."),
-        "Accepted": (condition("Accepted"), "Whether the route is valid."),
-        "Resolved": (
-            condition("ResolvedRefs"),
-            "Whether all objects that the route refers to exist.",
-        ),
-        "Programmed": (condition("Programmed"), "Whether every proxy serves it."),
-    }
-    columns: list[Schema] = [
-        {"name": name, "type": "string", "jsonPath": path, "description": text}
-        for name, (path, text) in texts.items()
-    ]
+    def condition(kind: str, field: str = "status") -> str:
+        return f'.status.conditions[?(@.type=="{kind}")].{field}'
+
     return [
-        *columns,
+        text("Path", ".spec.path", "Path on Thruway."),
+        text("Upstream", ".status.upstream", "Where requests go."),
+        text("Ready", condition("Ready"), "Whether the route is valid and served."),
+        text("Reason", condition("Ready", "reason"), "Why the route is ready or not."),
         {
             "name": "Proxies",
             "type": "integer",
             "jsonPath": ".status.proxies.connected",
             "description": "How many proxies are connected that serve the route.",
         },
-        {
-            "name": "Reason",
-            "type": "string",
-            "jsonPath": '.status.conditions[?(@.type=="Accepted")].reason',
-            "description": "Why the route is accepted or rejected.",
-            "priority": 1,
-        },
+        text("Accepted", condition("Accepted"), "Whether the route is valid.", priority=1),
+        text(
+            "Resolved",
+            condition("ResolvedRefs"),
+            "Whether all objects that the route refers to exist.",
+            priority=1,
+        ),
+        text("Programmed", condition("Programmed"), "Whether every proxy serves it.", priority=1),
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ]
 

@@ -27,13 +27,13 @@ def status(namespace: str | None, output: str, kubeconfig: str | None, context: 
     """Show every route of the cluster that kubectl would use, and its state.
 
     It prints a table, then a sentence for each route whose current version is not served by every
-    proxy. PROXIES shows how many of the connected proxies hold the route. If no operator runs, a
-    sentence before the table says so, and the table shows the last operator's report. To detect
-    this, you need permission to list Leases in the whole cluster.
+    proxy, or by any. PROXIES shows how many of the connected proxies hold the route. If no operator
+    runs, a sentence before the table says so, and the table shows the last operator's report. To
+    detect this, you need permission to list Leases in the whole cluster.
 
     \b
-    Exit code 0: every proxy serves the current version of all routes.
-    Exit code 1: a route is not served like that, or no operator runs.
+    Exit code 0: all routes are ready: every connected proxy serves their current version.
+    Exit code 1: a route is not ready, or no operator runs.
     Exit code 2: the cluster cannot be queried.
     """
     from thruway_operator.diagnose.online.status import StatesError, read_states, table

@@ -212,7 +212,7 @@ def test_columns_and_names() -> None:
     columns = [
         c["name"].upper() for c in VERSION["additionalPrinterColumns"] if "priority" not in c
     ]
-    assert columns == ["PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PROGRAMMED", "PROXIES", "AGE"]
+    assert columns == ["PATH", "UPSTREAM", "READY", "REASON", "PROXIES", "AGE"]
     assert VERSION["subresources"] == {"status": {}}
     status = SCHEMA["properties"]["status"]["properties"]
     assert {"observedGeneration", "url", "conditions", "proxies"} <= status.keys()

@@ -20,6 +20,10 @@ _MESSAGE: Final = 2_000
 
 # Contains no number: otherwise every new pod would change the message and cause a write.
 _ALL_SERVE: Final = Condition("Programmed", True, "Programmed", "All connected proxies serve it.")
+# True, because there is nothing to wait for: a pipeline may apply a route before its first pod.
+_NO_PROXIES: Final = Condition(
+    "Programmed", True, "NoProxies", "No proxy serves it yet. Each will as soon as it connects."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +71,22 @@ def status_of(
     *,
     silent: Sequence[str] = (),
     patient: bool = False,
+    starting: bool = False,
 ) -> dict[str, Any]:
     """Return the whole status.
 
     `previous` is the current status, `now` the time (RFC 3339). `silent` names live replicas that
     do not report what their proxies hold. With `patient`, Programmed stays True if only some
-    proxies, which have just joined, lack the route.
+    proxies, which have just joined, lack the route. With `starting`, proxies may still reconnect to
+    an operator that has just started, so their absence means nothing.
     """
     accepted, resolved = _verdict(observed)
-    programmed = _programmed(accepted, proxies, silent)
+    programmed = _programmed(accepted, proxies, silent, starting=starting)
     if patient and programmed.reason == "Pending" and was_programmed(observed, previous):
-        programmed = _ALL_SERVE
-    conditions = (accepted, resolved, programmed)
+        first = programmed_reason(previous) == _NO_PROXIES.reason
+        programmed = _NO_PROXIES if first else _ALL_SERVE
+    ready = _ready(accepted, resolved, programmed)
+    conditions = (ready, accepted, resolved, programmed)
     status: dict[str, Any] = {
         "observedGeneration": observed.generation,
         "conditions": [_condition(item, observed, previous, now) for item in conditions],
@@ -99,7 +107,28 @@ def _verdict(observed: Observed) -> tuple[Condition, Condition]:
     return verdict.accepted, verdict.resolved_refs
 
 
-def _programmed(accepted: Condition, proxies: Proxies, silent: Sequence[str]) -> Condition:
+def _ready(*conditions: Condition) -> Condition:
+    """Sum up the others, for tools that know only this condition, such as kstatus.
+
+    It is True if they all are, and False with the first of them that is False. A route whose
+    proxies are being programmed is neither.
+    """
+    kind = "Ready"
+    lacking = [item for item in conditions if not item.status]
+    failed = [item for item in lacking if item.status is False and item.reason != "Pending"]
+    if failed:
+        return Condition(kind, False, failed[0].reason, failed[0].message)
+    if lacking:
+        return Condition(kind, None, lacking[0].reason, lacking[0].message)
+    if _NO_PROXIES in conditions:
+        return Condition(kind, True, _NO_PROXIES.reason, _NO_PROXIES.message)
+    message = "The route is valid, and all connected proxies serve it."
+    return Condition(kind, True, "Ready", message)
+
+
+def _programmed(
+    accepted: Condition, proxies: Proxies, silent: Sequence[str], *, starting: bool
+) -> Condition:
     kind = "Programmed"
     if not accepted.status:
         message = "The route is not accepted, so no proxy serves it: see Accepted."
@@ -113,9 +142,11 @@ def _programmed(accepted: Condition, proxies: Proxies, silent: Sequence[str]) ->
             "log."
         )
         return Condition(kind, None, "ReplicaSilent", message)
+    if not proxies.connected and starting:
+        message = "The operator has just started, and its proxies may not have reconnected yet."
+        return Condition(kind, None, "Pending", message)
     if not proxies.connected:
-        message = "No proxy that should serve it is connected."
-        return Condition(kind, None, "NoProxies", message)
+        return _NO_PROXIES
     if proxies.all_hold:
         return _ALL_SERVE
     message = f"{proxies.programmed} of {proxies.connected} proxies serve its current version."

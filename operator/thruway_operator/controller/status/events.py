@@ -36,6 +36,8 @@ def transitions(
     """Yield type, reason and message of an event for each condition worth reporting."""
     old = {item.get("type"): item for item in before.get("conditions") or ()}
     for item in now["conditions"]:
+        if item["type"] == "Ready":
+            continue  # it repeats the others
         was = old.get(item["type"], {})
         same = was.get("status") == item["status"] and was.get("reason") == item["reason"]
         if same or item["reason"] in _QUIET:

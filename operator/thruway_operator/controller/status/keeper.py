@@ -189,6 +189,7 @@ class StatusKeeper:
             dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             silent=self._peers.silent,
             patient=self._is_patient(name, proxies),
+            starting=self._is_starting(name, proxies),
         )
         if status == previous or self._too_early(name, observed, status, previous):
             return None
@@ -214,6 +215,12 @@ class StatusKeeper:
             return False
         self._writer.mark([name], after=left)
         return True
+
+    def _is_starting(self, name: str, proxies: Proxies) -> bool:
+        left = self._started + _RETURN - monotonic()
+        if left > 0 and not proxies.connected:
+            self._writer.mark([name], after=left)
+        return left > 0
 
     def _previous(self, name: str, observed: Observed) -> tuple[int, Mapping[str, Any]]:
         """Return the newest known version and its status, either written or observed."""

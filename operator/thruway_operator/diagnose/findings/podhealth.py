@@ -112,7 +112,7 @@ def _status(facts: Facts, proxy: Proxy) -> Step | None:
     """Check what the operator reports about its proxies in the routes' statuses."""
     for route in routes_concerned(facts):
         found = condition(route, "Programmed")
-        if found.get("status") == "True":
+        if found.get("status") == "True" and found.get("reason") != "NoProxies":
             continue
         proxies = (route.get("status") or {}).get("proxies") or {}
         connected, holding = proxies.get("connected", 0), proxies.get("programmed", 0)

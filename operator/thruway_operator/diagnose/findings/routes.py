@@ -26,8 +26,8 @@ KeyRef = tuple[str, str]
 
 _LOG: Final = "see the operator's log"
 _REFUSED: Final = "undo the last change of the route; its last good version is still served"
-_LATER: Final = ("NoProxies", "Pending")
-"""Reasons of Programmed whose cause is in the pods, which are checked later."""
+_LATER: Final = "Pending"
+"""The reason of Programmed whose cause is in the pods, which are checked later."""
 
 
 def check_routes(facts: Facts) -> Iterator[Step]:
@@ -75,7 +75,7 @@ def _check(route: Object) -> Step:
     for kind in ("Accepted", "ResolvedRefs", "Programmed"):
         found = condition(route, kind)
         reason = str(found.get("reason", "Unknown"))
-        later = kind == "Programmed" and reason in _LATER
+        later = kind == "Programmed" and reason == _LATER
         if found.get("status") != "True" and not later:
             said, remedy = _split(reason, str(found.get("message", "")).rstrip(". "))
             message = f"PassthroughRoute {name} has {kind}={found.get('status')} ({reason}): {said}"

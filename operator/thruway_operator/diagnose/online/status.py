@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RouteState", "States", "StatesError", "read_states", "table"]
 
-_TITLES = ("NAMESPACE", "NAME", "PATH", "UPSTREAM", "ACCEPTED", "RESOLVED", "PROGRAMMED", "PROXIES")
+_TITLES = ("NAMESPACE", "NAME", "PATH", "UPSTREAM", "READY", "REASON", "PROXIES")
 
 
 class StatesError(Exception):
@@ -42,23 +42,24 @@ class RouteState:
 
     @property
     def good(self) -> bool:
-        """Whether every proxy serves the latest version."""
-        current = self.observed == self.generation
-        whole = {self._status("Programmed"), self._status("ResolvedRefs")} == {"True"}
-        return current and whole
+        """Whether the latest version is ready."""
+        return self._ready["status"] == "True"
 
     @property
-    def complaint(self) -> str:
-        """The first bad condition, with reason and message."""
+    def remark(self) -> str:
+        """Why it is not ready, or that no proxy serves it yet; otherwise ""."""
+        ready = self._ready
+        return "" if ready["reason"] == "Ready" else f"{ready['reason']}: {ready['message']}"
+
+    @property
+    def _ready(self) -> Mapping[str, str]:
+        message = ""
         if not self.conditions:
-            return "Waiting: no operator has processed it yet: check that one is running"
-        for kind in ("Accepted", "ResolvedRefs", "Programmed"):
-            found = self.conditions.get(kind, {})
-            if found.get("status") != "True":
-                return f"{found.get('reason', 'Unknown')}: {found.get('message', '')}"
-        if self.observed != self.generation:
-            return "Waiting: the operator has not processed its latest generation yet"
-        return ""
+            message = "no operator has processed it yet: check that one is running"
+        elif self.observed != self.generation:
+            message = "the operator has not processed its latest generation yet"
+        waiting = {"status": "Unknown", "reason": "Waiting", "message": message}
+        return waiting if message else {**waiting, **self.conditions.get("Ready", {})}
 
     def row(self) -> tuple[str, ...]:
         """Return the cells of the table."""
@@ -67,7 +68,8 @@ class RouteState:
             self.name,
             self.path,
             self.upstream or "-",
-            *(self._status(kind) for kind in ("Accepted", "ResolvedRefs", "Programmed")),
+            self._ready["status"],
+            self._ready["reason"],
             f"{self.programmed}/{self.connected}",
         )
 
@@ -80,16 +82,13 @@ class RouteState:
             "upstream": self.upstream or None,
             "url": self.url or None,
             "good": self.good,
-            "problem": conceal(self.complaint) or None,
+            "problem": None if self.good else conceal(self.remark),
             "conditions": {
                 kind: {"status": found.get("status"), "reason": found.get("reason")}
                 for kind, found in self.conditions.items()
             },
             "proxies": {"connected": self.connected, "programmed": self.programmed},
         }
-
-    def _status(self, kind: str) -> str:
-        return str(self.conditions.get(kind, {}).get("status", "Unknown"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +177,15 @@ def _state(item: Mapping[str, Any]) -> RouteState:
 
 
 def table(states: Sequence[RouteState]) -> Iterable[str]:
-    """Yield the lines of the table, then a sentence for each route that is not good."""
+    """Yield the lines of the table, then a sentence for each route that has a remark."""
     # None of this is free text: the API server has validated names, paths and URLs.
     rows = [_TITLES, *(state.row() for state in states)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(cells).rstrip()
-    bad = [state for state in states if not state.good]
-    if bad:
+    remarks = [state for state in states if state.remark]
+    if remarks:
         yield ""
-    for state in bad:
-        yield conceal(f"{state.namespace}/{state.name}: {state.complaint}")
+    for state in remarks:
+        yield conceal(f"{state.namespace}/{state.name}: {state.remark}")

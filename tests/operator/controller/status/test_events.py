@@ -192,6 +192,8 @@ GOOD = ("Programmed", "True", "Programmed")
         ([GOOD], [("Programmed", "False", "Rejected")], ["Rejected"]),
         ([GOOD], [("Programmed", "False", "Pending")], []),
         ([GOOD], [("Programmed", "Unknown", "ReplicaSilent")], []),
+        ([("Programmed", "True", "NoProxies")], [GOOD], ["Programmed"]),
+        ([], [("Ready", "False", "Rejected"), ("Programmed", "False", "Rejected")], ["Rejected"]),
     ],
 )
 def test_transitions(

@@ -197,10 +197,11 @@ GOOD = ("True", "Programmed")
 @in_fake_time
 async def test_a_route_without_proxies_is_written_once_by_one_replica(world: Start) -> None:
     async with world("x", "y") as (w, replicas):
-        assert w.programmed() == ("Unknown", "NoProxies")
+        assert w.programmed() == ("Unknown", "Pending")  # they may still reconnect
         assert [replica.leads for replica in replicas].count(True) == 1
         await asyncio.sleep(60)
-        assert w.writes() == 1
+        assert w.programmed() == ("True", "NoProxies")
+        assert w.writes() == 2
         status = w.api.objects.get(ROUTES, "a")["status"]
         assert status["url"] == "http://127.0.0.1:4000/a"
         assert status["proxies"] == {"connected": 0, "programmed": 0}
@@ -334,7 +335,36 @@ async def test_proxies_that_do_not_return_are_missed(world: Start) -> None:
         w.network.dead.clear()
         w.start("x")
         await asyncio.sleep(20)
-        assert w.programmed() == ("Unknown", "NoProxies")
+        assert w.programmed() == ("True", "NoProxies")
+
+
+@in_fake_time
+async def test_a_restart_does_not_touch_a_route_without_proxies(world: Start) -> None:
+    async with world("x") as (w, (x,)):
+        await asyncio.sleep(20)
+        writes = w.writes()
+        await w.kill(x)
+        w.network.dead.clear()
+        w.start("x")
+        await asyncio.sleep(20)
+        assert w.programmed() == ("True", "NoProxies")
+        assert w.writes() == writes
+
+
+@in_fake_time
+async def test_the_first_proxy_gets_a_moment_and_then_the_route_is_not_ready(
+    world: Start,
+) -> None:
+    async with world("x") as (w, (x,)):
+        await asyncio.sleep(20)
+        x.proxies(1, 0)
+        await asyncio.sleep(4.5)
+        assert w.programmed() == ("True", "NoProxies")
+        await asyncio.sleep(5)
+        assert w.programmed() == ("False", "Pending")
+        x.proxies(1, 1)
+        await asyncio.sleep(6)
+        assert w.programmed() == GOOD
 
 
 @in_fake_time

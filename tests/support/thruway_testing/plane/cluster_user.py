@@ -89,9 +89,9 @@ class User:
             raise AssertionError(f"{error}; it is {self.get(name).get('status')}") from None
 
     def wait_programmed(self, *names: str) -> None:
-        """Wait until all proxies hold these routes as they are now."""
+        """Wait until all proxies, at least one, hold these routes as they are now."""
         for name in names:
-            self.wait_condition(name, "Programmed", "True")
+            self.wait_condition(name, "Programmed", "True", "Programmed")
 
 
 def wait_answer(

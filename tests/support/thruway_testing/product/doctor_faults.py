@@ -865,7 +865,7 @@ FAULTS = [
     ),
     Fault(
         "no-proxies",
-        lambda: {"routes": LISTED(unprogrammed("Unknown", "NoProxies", 0))},
+        lambda: {"routes": LISTED(unprogrammed("True", "NoProxies", 0))},
         "xds",
         "pod web runs, but no proxy of route openai is connected",
         "see Envoy's log for the operator's responses",

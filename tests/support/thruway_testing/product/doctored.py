@@ -225,7 +225,7 @@ def route_object(name: str = "openai", path: str = "/openai", **spec: Any) -> Ob
     """Return a route that every proxy serves."""
     conditions = [
         {"type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": 1}
-        for kind in ("Accepted", "ResolvedRefs", "Programmed")
+        for kind in ("Ready", "Accepted", "ResolvedRefs", "Programmed")
     ]
     ref = {"name": "openai", "key": "OPENAI_API_KEY"}
     return {
