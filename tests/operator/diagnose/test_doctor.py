@@ -509,7 +509,7 @@ def test_a_client_of_the_gateway() -> None:
         names = list(dict.fromkeys(step.name for step in diagnosis.steps))
         assert names == [
             "api", "crd", "operator", "injection", "creation", "route", "secret", "gateway", "xds",
-            "upstream", "environment", "application",
+            "upstream", "requests", "environment", "application",
         ]  # fmt: skip
         assert "label" not in "".join(step.text() for step in diagnosis.steps)
 

@@ -33,7 +33,8 @@ def check_xds(facts: Facts, proxy: Proxy) -> Iterator[Step]:
         yield unchecked("xds", f"the containers of {proxy.subject} are not running")
         return
     yield (
-        _stream(facts, proxy)
+        _no_service(facts, proxy)
+        or _stream(proxy)
         or _health(proxy)
         or _status(facts, proxy)
         or _silent(facts, proxy)
@@ -53,12 +54,12 @@ def _health(proxy: Proxy) -> Step | None:
     return failed("xds", f"{proxy.subject} is not ready: {problem}", f"see its log: {log}")
 
 
-def _stream(facts: Facts, proxy: Proxy) -> Step | None:
+def _stream(proxy: Proxy) -> Step | None:
     if not proxy.inside.metrics.there:
         return None
     metrics = read_metrics(str(proxy.inside.metrics.value))
     if metrics.values.get("control_plane_connected_state") == 0:
-        why, remedy = _no_service(facts, proxy) or _why_apart(metrics, proxy)
+        why, remedy = _why_apart(metrics, proxy)
         message = f"Envoy of {proxy.subject} is not connected to the operator: {why}"
         return failed("xds", message, remedy)
     refused = sum(
@@ -72,18 +73,20 @@ def _stream(facts: Facts, proxy: Proxy) -> Step | None:
     return None
 
 
-def _no_service(facts: Facts, proxy: Proxy) -> Trouble | None:
-    """Return what is wrong with the Service through which proxies reach the operator."""
+def _no_service(facts: Facts, proxy: Proxy) -> Step | None:
+    """Check the Service through which proxies reach the operator; connections outlive it."""
     key = operator_service(proxy.pod)
     if key is None:
         return None
     namespace, name = key
     service, slices = facts.services.get(key), facts.slices.get(key)
+    what = f"Service {name} in namespace {namespace}, by which Envoy reaches the operator,"
     if service is not None and service.absent:
-        return f"Service {name} in namespace {namespace} does not exist", UPGRADE
+        return failed("xds", f"{what} does not exist", UPGRADE)
     if slices is not None and slices.there and not has_endpoint(slices):
-        return (
-            f"Service {name} in namespace {namespace} has no ready endpoint",
+        return failed(
+            "xds",
+            f"{what} has no ready endpoint",
             f"see why the operator's pods are not ready: kubectl -n {namespace} get pods "
             "-l app.kubernetes.io/component=operator",
         )

@@ -1,4 +1,4 @@
-"""Checks whether Thruway rejects the application's own requests, by the latest calls."""
+"""Checks whether Thruway rejects the requests of applications, by a proxy's latest calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thruway_operator.diagnose.findings.routes import spec_of
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from thruway_operator.diagnose.findings.facts import Facts
     from thruway_operator.diagnose.findings.proxies import Proxy
@@ -25,24 +25,34 @@ _IN_A_ROW: Final = 3
 
 
 def check_requests(facts: Facts, proxy: Proxy) -> Iterator[Step]:
-    """Yield whether the latest requests of a sidecar's application are accepted."""
+    """Yield whether the latest requests are accepted; at the gateway those of these routes."""
     answer = proxy.inside.calls
     if not answer.there:
         yield unchecked(_NAME, f"{proxy.subject}: {answer.reason}")
         return
-    calls: list[Call] = [call for call in answer.value if call.code != "client_closed"]
+    calls = _of_interest(facts, proxy, answer.value)
     if not calls:
         yield unchecked(_NAME, f"{proxy.subject} has received none in the last minute")
         return
     newest = calls[-_IN_A_ROW:]
     if newest[-1].is_refused and len({call.code for call in newest}) == 1:
         what, remedy = _why(facts, newest[-1])
-        message = f"Thruway rejects the latest requests of {proxy.subject} with {newest[-1].code}"
+        message = f"{proxy.subject} rejects the latest requests with {newest[-1].code}"
         yield failed(_NAME, f"{message}: {what}", remedy)
         return
     refused = {call.code: None for call in calls if call.is_refused}
     some = f"; some of the last {len(calls)} were rejected: {', '.join(refused)}" if refused else ""
-    yield good(_NAME, f"the latest requests of {proxy.subject} are accepted{some}")
+    yield good(_NAME, f"{proxy.subject} accepts the latest requests{some}")
+
+
+def _of_interest(facts: Facts, proxy: Proxy, calls: Sequence[Call]) -> list[Call]:
+    """Leave out calls that the client ended, and at the gateway those of other namespaces."""
+    ours = {f"{facts.namespace}/{name_of(route)}" for route in routes_concerned(facts)}
+    return [
+        call
+        for call in calls
+        if call.code != "client_closed" and (not proxy.is_gateway or call.route in ours)
+    ]
 
 
 def _why(facts: Facts, call: Call) -> Trouble:

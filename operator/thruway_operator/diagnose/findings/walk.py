@@ -77,6 +77,7 @@ def _gateway(facts: Facts) -> Iterator[Step]:
         proxy = gateway_of(facts, pod)
         yield from check_xds(facts, proxy)
         yield from check_upstreams(facts, proxy)
+        yield from check_requests(facts, proxy)
 
 
 def _sidecar(facts: Facts, pod: Object) -> Iterator[Step]:

@@ -803,9 +803,9 @@ FAULTS = [
     ),
     Fault(
         "xds-service",
-        lambda: {"services": {XDS: ABSENT}, **xds("update_failure")()},
+        lambda: {"services": {XDS: ABSENT}},
         "xds",
-        "Service thruway-operator in namespace thruway-system does not exist",
+        "by which Envoy reaches the operator, does not exist",
         "upgrade the chart, which restores it",
     ),
     Fault(
@@ -815,10 +815,9 @@ FAULTS = [
                 KEY: LISTED(d.endpoint_slice()),
                 XDS: LISTED(d.endpoint_slice(name="thruway-operator", is_ready=False)),
             },
-            **xds("upstream_cx_connect_fail")(),
         },
         "xds",
-        "Service thruway-operator in namespace thruway-system has no ready endpoint",
+        "by which Envoy reaches the operator, has no ready endpoint",
         "see why the operator's pods are not ready",
     ),
     Fault(

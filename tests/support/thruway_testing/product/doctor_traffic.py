@@ -305,7 +305,7 @@ FAULTS = [
         "client-key",
         guarded,
         "requests",
-        "rejects the latest requests of pod web with invalid_api_key: route openai requires a key",
+        "pod web rejects the latest requests with invalid_api_key: route openai requires a key",
         "to one of the keys in Secret clients, or remove clientAuth from the route",
     ),
     Fault(
@@ -319,7 +319,7 @@ FAULTS = [
         "client-method",
         called(d.call("method_not_allowed", 405, upstream="")),
         "requests",
-        "rejects the latest requests of pod web with method_not_allowed",
+        "pod web rejects the latest requests with method_not_allowed",
         "docs/errors.md",
     ),
     Fault(
@@ -369,6 +369,13 @@ FAULTS = [
         "upstream",
         "3 of the last 8 calls of route openai through gateway pod thruway-gateway-0 failed",
         "upstream.proxy",
+    ),
+    Fault(
+        "gateway-client",
+        at_gateway(d.call("missing_api_key", 401), d.call("missing_api_key", 401, route="a/b")),
+        "requests",
+        "gateway pod thruway-gateway-0 rejects the latest requests with missing_api_key: route ope",
+        "set the API key of the application",
     ),
     Fault(
         "gateway-path",
