@@ -73,7 +73,7 @@ def test_it_runs_as_a_user_by_number_who_is_not_root() -> None:
     assert group.isdigit()
     assert 0 not in {int(number), int(group)}
     chart = (ROOT / "charts" / "thruway" / "values.yaml").read_text("utf-8")
-    assert set(re.findall(r"runAsUser: (\d+)", chart)) == {number}
+    assert set(re.findall(r"^    runAsUser: (\d+)", chart, re.MULTILINE)) == {number}
 
 
 def test_its_last_stage_runs_nothing_and_copies_only_what_others_made() -> None:

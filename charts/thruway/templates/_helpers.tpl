@@ -177,3 +177,14 @@ topologySpreadConstraints:
   verbs: [patch]
 {{- end }}
 {{- end }}
+
+{{/* dict "root" $ "values" .Values.gateway: OpenShift assigns user and group IDs, and rejects others. */}}
+{{- define "thruway.podSecurityContext" -}}
+{{- $context := .values.podSecurityContext -}}
+{{- if .root.Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
+{{- range $key := list "runAsUser" "runAsGroup" "fsGroup" -}}
+{{- if eq (get $context $key | toString) "65532" }}{{ $context = omit $context $key }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $context -}}
+{{- end -}}

@@ -52,6 +52,12 @@ _OPTIONS: Final = (
         help="Address at which applications reach their sidecar.",
     ),
     click.option("--inject-log-level", default="warning", type=_LEVELS),
+    click.option(
+        "--inject-run-as-user",
+        default="65533",
+        metavar="ID",
+        help="User ID of sidecars; assigned: the platform assigns one.",
+    ),
     click.option("--inject-drain", default=30, type=click.IntRange(0, 86_400)),
     click.option(
         "--inject-resources",
@@ -81,6 +87,7 @@ def injector(given: Mapping[str, Any]) -> Injector | None:
     from thruway_operator.controller.options import Injector
     from thruway_operator.sidecar.decide import Images, InjectorError, Settings
     from thruway_operator.sidecar.decide.settings import check_image
+    from thruway_operator.sidecar.decide.users import check_user
 
     if not given["inject_listen"]:
         return None
@@ -97,6 +104,7 @@ def injector(given: Mapping[str, Any]) -> Injector | None:
             given["inject_envoy_pull_policy"],
         )
         envoy, extproc = _resources(given["inject_resources"])
+        user = check_user(given["inject_run_as_user"], "--inject-run-as-user")
     except InjectorError as error:
         raise Unusable(str(error)) from None
     settings = Settings(
@@ -109,6 +117,7 @@ def injector(given: Mapping[str, Any]) -> Injector | None:
         envoy=envoy,
         extproc=extproc,
         pull_secrets=tuple(dict.fromkeys(given["inject_pull_secret"])),
+        user=user,
         drain=given["inject_drain"],
     )
     return Injector(settings, host, port, given["inject_webhook"])

@@ -659,3 +659,15 @@ def test_metrics_of_clusters_with_and_without_dots() -> None:
 )
 def test_selectors(selector: Any, taken: bool) -> None:
     assert matches(selector, {"a": "1"}) is taken
+
+
+def test_a_replica_of_the_operator_that_fails_beside_others_is_mentioned() -> None:
+    ill = d.operator_pod(d.OPERATORS, "thruway-operator-1")
+    ill["status"]["conditions"][0]["status"] = "False"
+    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+    ill["status"]["containerStatuses"][0] |= {"ready": False, "state": waiting}
+    lines = lines_of(operators=d.listed(d.operator_pod(), ill))
+    (line,) = (line for line in lines if line.split()[1] == "operator")
+    assert line.startswith("ok ")
+    assert "1 of 2 pods are ready" in line
+    assert "thruway-operator-1: container operator keeps exiting" in line

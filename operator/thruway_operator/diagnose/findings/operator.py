@@ -148,4 +148,6 @@ def _lease(facts: Facts, pods: Sequence[Object]) -> Step | None:
 def _well(pods: Sequence[Object]) -> str:
     ready = sum(is_ready(pod) for pod in pods)
     where = ", ".join(sorted({namespace_of(pod) for pod in pods}))
-    return f"{ready} of {len(pods)} pods are ready in namespace {where}"
+    ill = [(name_of(pod), trouble) for pod in pods if (trouble := first_trouble(pod))]
+    more = f"; {ill[0][0]}: {ill[0][1][0]}" if ill else ""  # for example, a failed upgrade
+    return f"{ready} of {len(pods)} pods are ready in namespace {where}{more}"

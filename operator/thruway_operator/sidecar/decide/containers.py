@@ -49,7 +49,9 @@ _CA: Final = {"name": CA_VOLUME, "mountPath": "/run/secrets/thruway-ca", "readOn
 _Manifest = dict[str, Any]
 
 
-def containers(options: Options, settings: Settings, user: int, *, mesh: bool) -> list[_Manifest]:
+def containers(
+    options: Options, settings: Settings, user: int | None, *, mesh: bool
+) -> list[_Manifest]:
     """Return the init containers, in order."""
     bootstrap = _bootstrap(options, settings, user)
     extproc, envoy = _extproc(options, settings, user), _envoy(options, user)
@@ -69,7 +71,7 @@ def volumes() -> list[_Manifest]:
     ]
 
 
-def _bootstrap(options: Options, settings: Settings, user: int) -> _Manifest:
+def _bootstrap(options: Options, settings: Settings, user: int | None) -> _Manifest:
     return {
         "name": BOOTSTRAP,
         "image": options.images.thruway,
@@ -91,7 +93,7 @@ def _bootstrap(options: Options, settings: Settings, user: int) -> _Manifest:
     }
 
 
-def _extproc(options: Options, settings: Settings, user: int) -> _Manifest:
+def _extproc(options: Options, settings: Settings, user: int | None) -> _Manifest:
     # Envoy logs problems at `warning`, extproc at `info`.
     level = "info" if options.log_level == "warning" else options.log_level
     drain = [
@@ -117,7 +119,7 @@ def _extproc(options: Options, settings: Settings, user: int) -> _Manifest:
     }
 
 
-def _envoy(options: Options, user: int) -> _Manifest:
+def _envoy(options: Options, user: int | None) -> _Manifest:
     return {
         "name": ENVOY,
         "image": options.images.envoy,
@@ -183,14 +185,14 @@ def _field(name: str, path: str) -> _Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def _security(user: int) -> _Manifest:
+def _security(user: int | None) -> _Manifest:
     """Return what the restricted Pod Security Standard requires, whatever the pod's own context."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
         "readOnlyRootFilesystem": True,
-        "runAsGroup": user,
+        **({} if user is None else {"runAsGroup": user}),
         "runAsNonRoot": True,
-        "runAsUser": user,
+        **({} if user is None else {"runAsUser": user}),
         "seccompProfile": {"type": "RuntimeDefault"},
     }

@@ -20,6 +20,7 @@ from thruway_operator.sidecar.decide.options import read_options
 from thruway_operator.sidecar.decide.pods import read_pod
 from thruway_operator.sidecar.decide.routes import choose
 from thruway_operator.sidecar.decide.settings import InjectorError
+from thruway_operator.sidecar.decide.users import choose_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ class Namespace:
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    users: range | None = None
+    """The user IDs that its pods may have; None if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,10 @@ def _injected(
         not pod.leaves_mesh
         and any(namespace.labels.get(name) not in {None, "disabled"} for name in meshed)
     )
-    ours = containers(options, settings, pod.free_user(), mesh=mesh)
+    user = options.user if options.chose_user else (
+        choose_user(options.user, namespace.users, pod.users)
+    )  # fmt: skip
+    ours = containers(options, settings, user, mesh=mesh)
     before, after = _around(pod)
     warnings = [*options.warnings, *_warnings(pod)]
     mains = list(pod.containers)

@@ -14,6 +14,7 @@ from thruway_operator.sidecar.decide.settings import (
     check_image,
     check_quantity,
 )
+from thruway_operator.sidecar.decide.users import check_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,16 @@ _QUANTITIES: Final = tuple(
 )
 ANNOTATIONS: Final = tuple(
     f"{PREFIX}{name}"
-    for name in ("env", "route", "port", "log-level", "image", "envoy-image", *_QUANTITIES)
+    for name in (
+        "env",
+        "route",
+        "port",
+        "log-level",
+        "image",
+        "envoy-image",
+        "run-as-user",
+        *_QUANTITIES,
+    )
 )
 """Everything that a user can set on a pod."""
 
@@ -45,6 +55,10 @@ class Options:
     images: Images
     envoy: Resources
     extproc: Resources
+    user: int | None
+    """The preferred user ID; None if the platform assigns one."""
+    chose_user: bool
+    """Whether the pod chose it, so that it is taken as it is."""
     tells: bool
     """Whether applications get variables."""
     route: str
@@ -60,6 +74,7 @@ def read_options(annotations: Mapping[str, str], settings: Settings) -> Options:
     """
     given = {name: annotations.get(f"{PREFIX}{name}") for name in _QUANTITIES}
     image, envoy_image = (annotations.get(f"{PREFIX}{name}") for name in ("image", "envoy-image"))
+    user = annotations.get(f"{PREFIX}run-as-user")
     images = settings.images
     if image is not None:
         images = replace(images, thruway=check_image(image, _named("image")))
@@ -71,6 +86,8 @@ def read_options(annotations: Mapping[str, str], settings: Settings) -> Options:
         images=images,
         envoy=_resources("envoy", settings.envoy, given),
         extproc=_resources("extproc", settings.extproc, given),
+        user=settings.user if user is None else check_user(user, _named("run-as-user")),
+        chose_user=user is not None,
         tells=_tells(annotations.get(f"{PREFIX}env")),
         route=annotations.get(f"{PREFIX}route", ""),
         warnings=tuple(_unknown(annotations)),

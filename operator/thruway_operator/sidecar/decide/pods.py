@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from thruway_operator.sidecar.decide.names import MESH, OFF, OUR_CONTAINERS, OUR_VOLUMES
 from thruway_operator.sidecar.decide.settings import InjectorError
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["Pod", "read_pod"]
 
 _Manifest = dict[str, Any]
-
-# Not 65532: distroless images run as this user, which no manifest shows.
-_USER: Final = 65533
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +61,11 @@ class Pod:
             or ("linkerd-proxy" in names and "linkerd-init" in inits)
         )
 
-    def free_user(self) -> int:
-        """Return a user ID that no container runs as, as far as the manifest shows."""
+    @property
+    def users(self) -> list[object]:
+        """The user IDs of its containers, as far as the manifest shows."""
         contexts = [self.spec, *self.all_containers]
-        taken = [(item.get("securityContext") or {}).get("runAsUser") for item in contexts]
-        user = _USER
-        while user in taken:
-            user -= 1
-        return user
+        return [(item.get("securityContext") or {}).get("runAsUser") for item in contexts]
 
 
 def read_pod(manifest: object, *, injected: bool) -> Pod:

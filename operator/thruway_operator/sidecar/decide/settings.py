@@ -92,6 +92,8 @@ class Settings:
     extproc: Resources = EXTPROC_RESOURCES
     pull_secrets: tuple[str, ...] = ()
     """Names of Secrets in the pod's namespace, with the logins of the images' registries."""
+    user: int | None = 65533
+    """The user ID of the sidecar's containers; None if the platform assigns one."""
     drain: int = 30
     """Maximum number of seconds for which an ending pod waits for its streams."""
 

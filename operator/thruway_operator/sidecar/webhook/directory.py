@@ -1,4 +1,4 @@
-"""What is known about each namespace: its labels and its routes.
+"""What is known about each namespace: its labels, its user IDs and its routes.
 
 The operator's event loop writes it, and the webhook's thread reads it. So shared values are
 replaced as a whole, never changed.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from thruway_operator.kube.reflector import Reflector
 from thruway_operator.sidecar.decide import Namespace, RouteFacts, facts_of
 from thruway_operator.sidecar.decide.names import LABEL
+from thruway_operator.sidecar.decide.users import RANGE, read_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,27 +37,27 @@ class Directory:
         self._watched = frozenset(watched)
         self._on_change = on_change
         self._routes: dict[str, dict[str, RouteFacts]] = {}
-        self._labels: Reflector[dict[str, str]] | None = None
+        self._namespaces: Reflector[Namespace] | None = None
         if not watched:
-            self._labels = Reflector(
+            self._namespaces = Reflector(
                 client,
                 "/api/v1/namespaces",
-                lambda _, item: _labels(item),
+                lambda _, item: _read(item),
                 lambda _: on_change(),
                 metadata_only=True,
             )
 
     async def run(self) -> None:
         """Follow the namespaces until cancelled."""
-        if self._labels is None:
+        if self._namespaces is None:
             await asyncio.Event().wait()
         else:
-            await self._labels.run()
+            await self._namespaces.run()
 
     @property
     def problem(self) -> str | None:
         """A sentence that says why namespaces cannot be followed, or None."""
-        return self._labels.problem if self._labels else None
+        return self._namespaces.problem if self._namespaces else None
 
     def route_changed(self, key: tuple[str, str], route: PassthroughRoute | None) -> None:
         """Store a route, or remove the one with this namespace and name."""
@@ -74,8 +75,8 @@ class Directory:
 
     def namespace(self, name: str) -> Namespace:
         """Return what the injector must know about a namespace."""
-        labels = self._labels.items.get(("", name), {}) if self._labels else {}
-        return Namespace(name, labels)
+        found = self._namespaces.items.get(("", name)) if self._namespaces else None
+        return found or Namespace(name)
 
     def routes(self, namespace: str) -> tuple[RouteFacts, ...]:
         """Return the namespace's routes."""
@@ -84,21 +85,23 @@ class Directory:
     @property
     def wanted(self) -> frozenset[str]:
         """The namespaces whose pods may have a sidecar that needs the operator's CA."""
-        if self._labels is None:
+        if self._namespaces is None:
             return self._watched
         labelled = (
             name
-            for (_, name), labels in self._labels.items.items()
-            if labels.get(LABEL) == "enabled"
+            for (_, name), found in self._namespaces.items.items()
+            if found.labels.get(LABEL) == "enabled"
         )
         # Do not write to a namespace that is gone or is being deleted.
-        there = {name for _, name in self._labels.items}
+        there = {name for _, name in self._namespaces.items}
         return frozenset(labelled) | (there & self._routes.keys())
 
 
-def _labels(item: Mapping[str, Any]) -> dict[str, str] | None:
+def _read(item: Mapping[str, Any]) -> Namespace | None:
     metadata = item["metadata"]
     if metadata.get("deletionTimestamp"):
         return None
     labels = metadata.get("labels") or {}
-    return {name: labels[name] for name in _LABELS if name in labels}
+    kept = {name: labels[name] for name in _LABELS if name in labels}
+    users = read_range((metadata.get("annotations") or {}).get(RANGE))
+    return Namespace(metadata["name"], kept, users)

@@ -19,6 +19,7 @@ from thruway_operator.sidecar.decide import (
     facts_of,
     inject,
 )
+from thruway_operator.sidecar.decide.users import RANGE, read_range
 from thruway_operator.sidecar.decide.workloads import pod_of
 from thruway_operator.sources.files.documents import parse_documents
 from thruway_operator.sources.files.manifests import read_manifests
@@ -78,7 +79,11 @@ def read_injection(name: str) -> InjectionCase:
     (maker,) = [item.data for item in documents if pod_of(item.data) is not None]
     return InjectionCase(
         name=name,
-        namespace=Namespace(space["metadata"]["name"], space["metadata"].get("labels") or {}),
+        namespace=Namespace(
+            space["metadata"]["name"],
+            space["metadata"].get("labels") or {},
+            read_range((space["metadata"].get("annotations") or {}).get(RANGE)),
+        ),
         routes=tuple(
             facts_of(placed.resource(f"{index:08}")) for index, placed in enumerate(read.routes)
         ),
