@@ -19,7 +19,7 @@
 {{- if and $v.egressProxy.secretName (or $v.egressProxy.https $v.egressProxy.http $v.egressProxy.noProxy) -}}
 {{- fail "egressProxy.secretName is set beside egressProxy.https, http or noProxy: use one or the other" -}}
 {{- end -}}
-{{- if and $v.injector.enabled (eq $v.injector.failurePolicy "Fail") (eq (int $v.operator.replicas) 0) -}}
+{{- if and $v.injector.enabled (eq $v.injector.failurePolicy "Fail") (eq (toString $v.operator.replicas) "0") -}}
 {{- fail "operator.replicas is 0 and injector.failurePolicy is Fail, so that no pod that asks for a sidecar could be made: raise the one, or set the other to Ignore" -}}
 {{- end -}}
 {{- range $name, $image := dict "image" $v.image "envoyImage" $v.envoyImage -}}
