@@ -55,8 +55,11 @@ class Admin:
             raise AdminError("Envoy's server info has an unexpected format") from error
 
     def prometheus(self) -> bytes:
-        """Return Envoy's metrics in Prometheus' text format."""
-        return self._call("GET", "/stats/prometheus")
+        """Return Envoy's metrics in Prometheus' text format, without those that were never set.
+
+        These are four fifths of 220 KB for a single route.
+        """
+        return self._call("GET", "/stats/prometheus?usedonly")
 
     def fail_health_check(self) -> None:
         """Make Envoy close connections: `connection: close` in responses, GOAWAY on HTTP/2.

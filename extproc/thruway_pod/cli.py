@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         default=(ANYWHERE, 4001),
         help="ADDRESS:PORT (:4001, all addresses: kubelet and Prometheus are outside the pod)",
     )
+    serve.add_argument(
+        "--metrics",
+        choices=("anywhere", "pod"),
+        default="anywhere",
+        help="who may read /metrics: anyone who can connect (anywhere), or only this pod (pod)",
+    )
     serve.add_argument("--log-level", choices=_LEVELS, default="info")
     drain_ = commands.add_parser("drain", help="make Envoy close its connections, and wait")
     drain_.set_defaults(run=_drain)
@@ -129,7 +135,8 @@ async def _run(options: argparse.Namespace) -> int:
     workers = Workers(options.folder, options.workers, options.log_level, grace=5.0)
     host, port = options.health_listen
     admin = Admin(options.folder / "admin.sock")
-    with serving(host, port, admin, workers.problems) as port:
+    private = options.metrics == "pod"
+    with serving(host, port, admin, workers.problems, private_metrics=private) as port:
         logging.getLogger("thruway.pod").info("health and metrics on port %d", port)
         running = asyncio.create_task(workers.run())
         await stop.wait()

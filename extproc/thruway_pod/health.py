@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from thruway_pod.admin import AdminError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from thruway_pod.admin import Admin
 
-__all__ = ["ANYWHERE", "PATIENCE", "serving"]
+__all__ = ["ANYWHERE", "PATIENCE", "is_local", "serving"]
 
 ANYWHERE = ""
 """The host that means all addresses, IPv6 and IPv4."""
@@ -37,8 +38,17 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]]) -> Iterator[int]:
+def serving(
+    host: str,
+    port: int,
+    admin: Admin,
+    problems: Callable[[], list[str]],
+    *,
+    private_metrics: bool = False,
+) -> Iterator[int]:
     """Serve while the context lasts; yield the port.
+
+    With `private_metrics`, only clients in the same pod get `/metrics`.
 
     `/healthz` passes if `problems` reports nothing; `/readyz` passes if Envoy is ready as well. The
     other two check Envoy alone: `/livez` passes if it responds. `/startz` passes if it is ready, or
@@ -65,6 +75,9 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
             path = self.path.partition("?")[0]
             if path in checks:
                 self._health(checks[path]())
+            elif path == "/metrics" and private_metrics and not is_local(self.client_address[0]):
+                text = "metrics are only served within the pod: see injector.metrics of the chart\n"
+                self._respond(403, text.encode(), "text/plain")
             elif path == "/metrics":
                 self._metrics()
             else:
@@ -113,6 +126,12 @@ def serving(host: str, port: int, admin: Admin, problems: Callable[[], list[str]
         finally:
             server.shutdown()
             thread.join()
+
+
+def is_local(address: str) -> bool:
+    """Whether a client's address is of this pod: `::ffff:127.0.0.1` is IPv4 on an IPv6 socket."""
+    found = ip_address(address.partition("%")[0])
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 def _started(admin: Admin) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,6 +88,37 @@ def test_helm_takes_over_what_another_manager_applied(helm_on: Helm) -> None:
     values = ("--values", str(GOLDEN / "gateway.values.yaml"))
     helm.run("upgrade", RELEASE, str(CHART), "--install", "--take-ownership", *values)
     helm.run("upgrade", RELEASE, str(CHART), "--take-ownership", *values)
+
+
+DOCS = CHART.parents[1] / "docs"
+
+
+def test_the_command_that_renders_the_chart(helm_on: Helm, tmp_path: Path) -> None:
+    """It leaves out the pod of `helm test`, and the rest can be applied."""
+    text = (DOCS / "install.md").read_text("utf-8")
+    (command,) = re.findall(r"^helm template .*$", text, re.MULTILINE)
+    (tmp_path / "helm").symlink_to(helm_on.program)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    given = {"PATH": path, "HOME": str(tmp_path), "KUBECONFIG": str(helm_on.kubectl.kubeconfig)}
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=DOCS.parent,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deployment.apps/thruway-operator serverside-applied" in done.stdout
+    assert "pod/" not in done.stdout
+
+
+def test_the_documented_network_policy_is_accepted(helm_on: Helm) -> None:
+    text = (DOCS / "network.md").read_text("utf-8")
+    (policy,) = re.findall(
+        r"^```yaml\n(apiVersion: networking.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    anywhere(helm_on.kubectl, "apply", "-f", "-", items=[yaml.safe_load(policy)])
 
 
 ENABLED = ("--set", "gateway.enabled=true")

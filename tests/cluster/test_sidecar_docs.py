@@ -10,7 +10,7 @@ import httpx
 import yaml
 
 from thruway_operator.sidecar.decide import Injected, Namespace, facts_of, inject
-from thruway_operator.sidecar.decide.options import ANNOTATIONS
+from thruway_operator.sidecar.decide.options import ANNOTATIONS, read_options
 from thruway_operator.sources.files.documents import parse_documents
 from thruway_operator.sources.files.manifests import read_manifests
 from thruway_testing.plane.envoy import wait_until
@@ -112,9 +112,19 @@ def test_its_route_is_what_applications_are_told_of() -> None:
 
 
 def test_its_annotations_pass_by_the_mesh() -> None:
-    annotations = next(item for item in DOCUMENTS if "kind" not in item)["metadata"]["annotations"]
+    templates = [item["metadata"]["annotations"] for item in DOCUMENTS if "kind" not in item]
+    (annotations,) = [item for item in templates if "istio" in str(item)]
     port = SETTINGS.operator.rpartition(":")[2]
     assert set(annotations.values()) == {port}
+
+
+def test_its_other_annotations_are_the_injectors() -> None:
+    templates = [item["metadata"]["annotations"] for item in DOCUMENTS if "kind" not in item]
+    ours = [item for item in templates if "istio" not in str(item)]
+    assert len(ours) == 2
+    for found in ours:
+        read_options(found, SETTINGS)
+        assert found.keys() <= set(ANNOTATIONS)
 
 
 def test_every_annotation_is_in_the_table() -> None:

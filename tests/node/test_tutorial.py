@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thruway_testing.plane.node.release import Release
 
 TEXT = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-TUTORIAL, AFTERWARDS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+TUTORIAL, _, AFTERWARDS = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 ROUTE = "examples/gateway/route.yaml"
 
 

@@ -24,8 +24,9 @@ from h2.connection import H2Connection
 from hyperframe.frame import Frame
 
 from thruway_operator.envoy.downstream import Certificate, Downstream
+from thruway_pod import health
 from thruway_pod.admin import Admin, AdminError
-from thruway_pod.health import PATIENCE, serving
+from thruway_pod.health import PATIENCE, is_local, serving
 from thruway_testing.plane.envoy import wait_until
 from thruway_testing.product.manifests import route
 from thruway_testing.product.proxy_bench import ProxyBench
@@ -119,6 +120,47 @@ def test_ready_once_envoy_is(pod: Pod, upstream: OpenAIUpstream) -> None:
         metrics = pod.get("/metrics")
         assert "envoy_http_downstream_rq_total" in metrics.text
         assert pod.get("/anything").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("10.0.0.7", False),
+        ("::ffff:10.0.0.7", False),
+        ("fe80::1%eth0", False),
+    ],
+)
+def test_clients_in_the_same_pod(address: str, local: bool) -> None:
+    assert is_local(address) is local
+
+
+@pytest.mark.parametrize(("inside", "status"), [(True, 503), (False, 403)])
+def test_private_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool, status: int
+) -> None:
+    """There is no Envoy, so a client that may read them gets 503."""
+    monkeypatch.setattr(health, "is_local", lambda _: inside)
+    admin = Admin(tmp_path / "admin.sock")
+    with serving("127.0.0.1", 0, admin, list, private_metrics=True) as port:
+        found = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+        assert found.status_code == status
+        assert ("injector.metrics" in found.text) is not inside
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+
+
+def test_metrics_that_were_never_set_are_left_out(pod: Pod, upstream: OpenAIUpstream) -> None:
+    with ProxyBench([route("r", "/r", upstream.url)], extproc=pod.sockets) as bench:
+        pod.beside(bench)
+        assert httpx.get(f"{bench.url}/r/models", headers=KEY, trust_env=False).status_code == 200
+        text = pod.get("/metrics").text
+    for name in ("upstream_rq_total", "upstream_cx_total", "upstream_cx_active"):
+        assert f"envoy_cluster_{name}{{" in text
+    assert "envoy_cluster_upstream_rq_retry{" not in text
+    assert len(text) < 80_000
 
 
 def probe(pod: Pod, what: str) -> subprocess.CompletedProcess[str]:

@@ -190,3 +190,12 @@ topologySpreadConstraints:
 {{- end -}}
 {{- toYaml $context -}}
 {{- end -}}
+
+{{/* A rule of a NetworkPolicy's egress. */}}
+{{- define "thruway.dnsEgress" -}}
+- ports:
+  - port: 53
+    protocol: UDP
+  - port: 53
+    protocol: TCP
+{{- end -}}

@@ -58,6 +58,12 @@ _OPTIONS: Final = (
         metavar="ID",
         help="User ID of sidecars; assigned: the platform assigns one.",
     ),
+    click.option(
+        "--inject-metrics",
+        default="Anywhere",
+        type=click.Choice(["Anywhere", "Pod"]),
+        help="From where the metrics of sidecars can be read.",
+    ),
     click.option("--inject-drain", default=30, type=click.IntRange(0, 86_400)),
     click.option(
         "--inject-resources",
@@ -118,6 +124,7 @@ def injector(given: Mapping[str, Any]) -> Injector | None:
         extproc=extproc,
         pull_secrets=tuple(dict.fromkeys(given["inject_pull_secret"])),
         user=user,
+        private_metrics=given["inject_metrics"] == "Pod",
         drain=given["inject_drain"],
     )
     return Injector(settings, host, port, given["inject_webhook"])

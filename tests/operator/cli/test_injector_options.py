@@ -36,6 +36,8 @@ def test_what_the_chart_says() -> None:
         "injector": {
             "port": 4100,
             "logLevel": "info",
+            "runAsUser": "assigned",
+            "metrics": "Pod",
             "drain": {"atMostSeconds": 60},
             "envoy": {
                 "resources": {"requests": {"cpu": 1}, "limits": dict.fromkeys(("cpu", "memory"))}
@@ -58,6 +60,8 @@ def test_what_the_chart_says() -> None:
     assert settings.images.thruway_pull_policy == "Always"
     assert (settings.port, settings.log_level, settings.drain) == (4100, "info", 60)
     assert settings.envoy.cpu_request == "1"
+    assert settings.user is None
+    assert settings.private_metrics
     assert settings.extproc.memory_limit == "256Mi"
 
 

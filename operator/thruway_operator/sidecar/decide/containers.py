@@ -110,7 +110,11 @@ def _extproc(options: Options, settings: Settings, user: int | None) -> _Manifes
         "imagePullPolicy": options.images.thruway_pull_policy,
         "restartPolicy": "Always",
         "command": ["thruway-pod", "serve"],
-        "args": [f"--health-listen=:{HEALTH_PORT}", f"--log-level={level}"],
+        "args": [
+            f"--health-listen=:{HEALTH_PORT}",
+            *(["--metrics=pod"] if settings.private_metrics else []),
+            f"--log-level={level}",
+        ],
         "ports": [{"name": HEALTH_PORT_NAME, "containerPort": HEALTH_PORT, "protocol": "TCP"}],
         "lifecycle": {"preStop": {"exec": {"command": drain}}},
         "resources": options.extproc.manifest(),

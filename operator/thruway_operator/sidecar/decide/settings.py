@@ -94,6 +94,8 @@ class Settings:
     """Names of Secrets in the pod's namespace, with the logins of the images' registries."""
     user: int | None = 65533
     """The user ID of the sidecar's containers; None if the platform assigns one."""
+    private_metrics: bool = False
+    """Whether only the pod itself may read its Envoy's metrics."""
     drain: int = 30
     """Maximum number of seconds for which an ending pod waits for its streams."""
 

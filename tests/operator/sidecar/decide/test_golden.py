@@ -45,6 +45,15 @@ def test_a_second_pass_changes_nothing(name: str) -> None:
         assert second.pod == first.pod
 
 
+def test_metrics_for_the_pod_alone() -> None:
+    case = read_injection("minimal")
+    settings = replace(SETTINGS, private_metrics=True)
+    found = inject(case.pod, case.namespace, settings, case.routes)
+    assert isinstance(found, Injected)
+    args = [item["args"] for item in found.pod["spec"]["initContainers"]]
+    assert [("--metrics=pod" in items) for items in args] == [False, True, False]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_said_fits_a_warning(name: str) -> None:
     """The API server cuts warnings off at 256 characters, all of them at 4 KiB."""
