@@ -163,6 +163,23 @@ def test_quantities_are_as_kubernetes_has_them(cpu: object, memory: object) -> N
 
 
 @pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        (1, "1"), (0.25, "250m"), ("1500m", "1500m"), ("2000m", "2"), ("0.1", "100m"), (0, "0"),
+        ("333m", "333m"), ("1024Mi", "1Gi"), ("0.5Gi", "512Mi"), ("1536Mi", "1536Mi"),
+        (134217728, "134217728"), ("0.5G", "500M"), ("640000k", "640M"), ("1e3", "1e3"),
+        ("1000Mi", "1000Mi"), (1073741824, "1073741824"), (128000000, "128M"),
+    ],
+)  # fmt: skip
+def test_quantities_are_written_as_the_api_server_stores_them(written: object, stored: str) -> None:
+    """Otherwise, a second manager with the same manifest conflicts: see test_gitops.py."""
+    resources = {"limits": {"memory": written, "cpu": written}}
+    (operator, *_) = _pods({"operator": {"resources": resources}})
+    (container,) = operator["containers"]
+    assert container["resources"]["limits"] == {"memory": stored, "cpu": stored}
+
+
+@pytest.mark.parametrize(
     "selector", ["a=b", "a==b,c!=d", "!a", "a.example/b in (c, d),e notin (f)", "a", "a = b , !c"]
 )
 def test_selectors_are_as_kubectl_has_them(selector: str) -> None:

@@ -144,3 +144,21 @@ def test_replicas_of_the_chart_that_somebody_else_has_scaled(helm_on: Helm, comp
     assert ".spec.replicas" in refused.stderr
     helm.run("upgrade", RELEASE, str(CHART), *ENABLED, "--force-conflicts")
     assert kubectl.get_json(name)["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("component", ["operator", "gateway"])
+def test_replicas_that_the_chart_leaves_later(helm_on: Helm, component: str) -> None:
+    """The number stays if something else has set it. One that only Helm has set becomes 1."""
+    helm, kubectl, name = helm_on, helm_on.kubectl, f"deployment/thruway-{component}"
+    helm.run("install", RELEASE, str(CHART), *ENABLED)
+    kubectl.run("scale", name, "--replicas=5")
+    left = (*ENABLED, "--set", f"{component}.replicas=null")
+    helm.run("upgrade", RELEASE, str(CHART), *left)
+    assert kubectl.get_json(name)["spec"]["replicas"] == 5
+    kubectl.run("scale", name, "--replicas=4")
+    helm.run("upgrade", RELEASE, str(CHART), "--reset-then-reuse-values")
+    assert kubectl.get_json(name)["spec"]["replicas"] == 4
+
+    helm.run("upgrade", RELEASE, str(CHART), *ENABLED, "--force-conflicts")
+    helm.run("upgrade", RELEASE, str(CHART), *left)
+    assert kubectl.get_json(name)["spec"]["replicas"] == 1

@@ -144,6 +144,38 @@ topologySpreadConstraints:
       fieldPath: metadata.namespace
 {{- end }}
 
+{{/* Environment variables from the values, with the defaults that the API server adds inside a unit of server-side
+apply: without them, a second manager conflicts. */}}
+{{- define "thruway.extraEnv" -}}
+{{- range . }}
+{{- $variable := deepCopy . }}
+{{- with dig "valueFrom" "fieldRef" nil $variable }}{{ $_ := mustMerge . (dict "apiVersion" "v1") }}{{ end }}
+{{- with dig "valueFrom" "resourceFieldRef" nil $variable }}{{ $_ := mustMerge . (dict "divisor" "0") }}{{ end }}
+{{ toYaml (list $variable) }}
+{{- end }}
+{{- end }}
+
+{{/* Requests and limits from the values, as the API server stores them: a second manager that writes the
+same quantity differently conflicts. */}}
+{{- define "thruway.resources" -}}
+{{- $resources := deepCopy . }}
+{{- range $bounds := list "requests" "limits" }}
+{{- range $kind, $quantity := get $resources $bounds | default dict }}
+{{- $_ := set (get $resources $bounds) $kind (include "thruway.quantity" ($quantity | toJson | trimAll "\"")) }}
+{{- end }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}
+
+{{/* A NetworkPolicy's rules from the values, with such defaults. */}}
+{{- define "thruway.networkPolicy.rules" -}}
+{{- range . }}
+{{- $rule := deepCopy . }}
+{{- range $rule.ports }}{{ $_ := mustMerge . (dict "protocol" "TCP") }}{{ end }}
+{{ toYaml (list $rule) }}
+{{- end }}
+{{- end }}
+
 {{/* The token with which a pod proves itself to the operator, and nowhere else. */}}
 {{- define "thruway.tokenVolume" -}}
 - name: token

@@ -1,9 +1,3 @@
-{{/* A quantity of Kubernetes as a number. */}}
-{{- define "thruway.amount" -}}
-{{- $factors := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
-{{- $suffix := regexFind "[a-zA-Z]*$" . -}}
-{{- mulf (trimSuffix $suffix . | float64) (default 1.0 (get $factors $suffix)) -}}
-{{- end }}
 {{/* Values that contradict each other: one sentence says what to change. */}}
 {{- define "thruway.validate" -}}
 {{- $v := .Values -}}

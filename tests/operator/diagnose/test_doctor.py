@@ -20,6 +20,7 @@ from thruway_operator.diagnose.findings.recentcalls import Call, read_calls
 from thruway_operator.diagnose.findings.selectors import matches
 from thruway_operator.diagnose.findings.shapes import shapes
 from thruway_operator.diagnose.findings.walk import diagnose
+from thruway_operator.diagnose.online import gather
 from thruway_operator.kube.tokens import AUDIENCE
 from thruway_operator.resources.secret import SecretValue
 from thruway_testing.product import doctored as d
@@ -381,6 +382,20 @@ def test_what_of_the_webhook_could_not_be_seen_is_said() -> None:
 def upstream_of(**changed: Any) -> str:
     (line,) = (x for x in lines_of(**changed) if x.split()[1] == "upstream")
     return line
+
+
+@pytest.mark.parametrize("problems", [Answer([]), forbidden("get pods/proxy")])
+def test_a_connection_that_cannot_be_seen_is_not_reported_as_good(problems: Answer) -> None:
+    """Readiness outlives the connection; only the metrics show it (`injector.metrics: Pod`)."""
+    hidden = Inside(problems, Answer(lack="failed", why="its metrics are hidden"))
+    (line,) = (x for x in lines_of(inside={"web": hidden}) if x.split()[1] == "xds")
+    assert line.startswith("-  ")
+    assert (problems.reason if problems.lack else "its metrics are hidden") in line
+
+
+def test_metrics_that_only_the_pod_may_read() -> None:
+    assert "injector.metrics" in gather._metrics(403, "").reason
+    assert "(503)" in gather._metrics(503, "").reason
 
 
 @pytest.mark.parametrize("without", ["", "openai_com_443"], ids=["earlier calls", "never"])

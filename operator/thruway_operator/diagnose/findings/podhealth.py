@@ -132,14 +132,15 @@ def _status(facts: Facts, proxy: Proxy) -> Step | None:
 
 
 def _silent(facts: Facts, proxy: Proxy) -> Step | None:
-    """Without a response from the pod, use the routes' statuses, which cover all pods."""
+    """Without metrics, which alone show the connection, use the routes' statuses for all pods."""
     inside = proxy.inside
-    if inside.problems.there or inside.metrics.there:
+    if inside.metrics.there:
         return None
+    why = (inside.metrics if inside.problems.there else inside.problems).reason
     counts = [((route.get("status") or {}).get("proxies") or {}) for route in facts.routes.items]
     connected = max((item.get("connected", 0) for item in counts), default=0)
     return unchecked(
         "xds",
-        f"{proxy.subject} itself: {inside.problems.reason}; the operator counts {connected} "
+        f"{proxy.subject} itself: {why}; the operator counts {connected} "
         "connected proxies, and all hold the routes",
     )

@@ -295,6 +295,9 @@ def _problems(status: int, body: str) -> Answer:
 
 
 def _metrics(status: int, body: str) -> Answer:
+    if status == 403:
+        why = "the chart's value injector.metrics lets only the pod itself read its metrics"
+        return Answer(lack="failed", why=why)
     if status != 200:
         return Answer(lack="failed", why=f"its metrics cannot be read ({status})")
     return Answer(body)
