@@ -14,6 +14,7 @@ import functools
 import json
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import aiohttp
@@ -37,7 +38,6 @@ from thruway_testing.plane.xds_client import XdsClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-    from pathlib import Path
 
     from thruway_testing.plane.fake_api.troubles import Trouble
 
@@ -322,7 +322,9 @@ async def test_with_an_injector_it_is_ready_when_pods_can_be_admitted(
     )
     injector = Injector(settings, "127.0.0.1", 0)
     async with started(dataclasses.replace(options, injector=injector)) as w:
-        await w.until_ready(503)
+        socket = Path(options.xds_listen.removeprefix("unix:"))
+        while not socket.exists():  # it is created after the certificates
+            await w.until_ready(503)
         async with w.proxy() as proxy:
             await proxy.start("web-0.shop")
             await take_until(proxy, lambda held: b"/a" in held)

@@ -63,6 +63,14 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._release)
         return future
 
+    async def shutdown_default_executor(self, *timeout: float | None) -> None:
+        """Wait for its threads while the clock stands still: Python 3.12 and later limit it."""
+        self.selector.held += 1
+        try:
+            await super().shutdown_default_executor(*timeout)
+        finally:
+            self.selector.held -= 1
+
     def _release(self, _: object) -> None:
         self.selector.held -= 1
 
