@@ -123,7 +123,7 @@ class QueryRules(Model):
     """Changes to the query of requests; other parameters pass unchanged, byte for byte."""
 
     default: list[QueryNameValue] = Field(
-        default=[], max_length=32, description="Added if the client sends none."
+        default=[], max_length=32, description="Added if the client does not send it."
     )
     set: list[QueryNameValue] = Field(
         default=[], max_length=32, description="Replaces whatever the client sends."

@@ -156,7 +156,7 @@ class Override(Model):
     """Endpoints with an upstream of their own."""
 
     path: UpstreamPath = Field(
-        description="Upstream path with its version, such as /v1/responses, by whole segments."
+        description="Upstream path with its version, such as /v1/responses. Whole segments match."
     )
     match: Literal["Prefix", "Exact"] = Field(
         default="Prefix", description="Prefix: this path and all below it. Exact: this path alone."
@@ -164,7 +164,7 @@ class Override(Model):
     upstream: OverrideUpstream = Field(description="Where these endpoints go.")
     credential: Credential | None = Field(
         default=None,
-        description="What is injected there. Unset: the client's own credential is forwarded.",
+        description="The key that Envoy injects there. Unset: the client's own is forwarded.",
     )
 
 
@@ -173,7 +173,7 @@ class Timeouts(Model):
 
     connect: Duration = Field(default="5s", description="For a connection to the upstream.")
     request: Duration = Field(default="0s", description="For a whole request and its response.")
-    idle: Duration = Field(default="3600s", description="Without a byte in either direction.")
+    idle: Duration = Field(default="3600s", description="Longest pause in both directions.")
 
 
 RetryOn = Literal["ConnectFailure", "RefusedStream", "ResetBeforeRequest"]
@@ -195,7 +195,7 @@ class PassthroughRouteSpec(Model):
     """What a user wants."""
 
     path: RoutePath = Field(
-        description="Path on Thruway, such as /openai_passthrough, by whole segments."
+        description="Path on Thruway, such as /openai_passthrough. Whole segments match."
     )
     hostnames: list[Hostname] = Field(
         default=[],
@@ -204,12 +204,12 @@ class PassthroughRouteSpec(Model):
     )
     provider: Provider | None = Field(
         default=None,
-        description="Preset for upstream, credential scheme and version prefix; never a Secret.",
+        description="Preset for upstream, credential scheme and version prefix, without a key.",
     )
     upstream: Upstream = Field(default_factory=Upstream, description="Where requests go.")
     credential: Credential | None = Field(
         default=None,
-        description="What is injected. Unset: the client's own credential is forwarded.",
+        description="The key that Envoy injects. Unset: the client's own credential is forwarded.",
     )
     client_auth: ClientAuth = Field(
         default_factory=ClientAuth, description="How clients prove who they are."
@@ -221,7 +221,7 @@ class PassthroughRouteSpec(Model):
     overrides: list[Override] = Field(
         default=[], max_length=64, description="Endpoints that have another upstream."
     )
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="Limits in time.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Time limits.")
     retries: Retries = Field(default_factory=Retries, description="What is retried.")
     allowed_origins: list[Origin] = Field(
         default=[],
@@ -232,7 +232,13 @@ class PassthroughRouteSpec(Model):
             "laptop they get 403."
         ),
     )
-    exposure: Exposure = Field(default="Namespace", description="Who may reach the route.")
+    exposure: Exposure = Field(
+        default="Namespace",
+        description=(
+            "Namespace: the sidecars of its namespace. Cluster: also the shared gateway, which "
+            "requires clientAuth."
+        ),
+    )
 
     @model_validator(mode="after")
     def _has_upstream(self) -> PassthroughRouteSpec:

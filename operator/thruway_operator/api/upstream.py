@@ -112,6 +112,6 @@ class Upstream(Model):
         default=None,
         description=(
             "Forward proxy for the upstream. Unset: on a laptop, as in HTTPS_PROXY, HTTP_PROXY and "
-            "NO_PROXY; otherwise none."
+            "NO_PROXY; in a cluster, the chart's egressProxy."
         ),
     )

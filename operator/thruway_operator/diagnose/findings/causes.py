@@ -39,7 +39,7 @@ _CODES: Final[dict[str, Trouble]] = {
     ),
     "forward_proxy_failed": (
         "the network's forward proxy opens no tunnel to {address}",
-        "check upstream.proxy of the route and the chart's value proxy (docs/network.md)",
+        "check upstream.proxy of the route and the chart's value egressProxy (docs/network.md)",
     ),
     "upstream_reset": ("{address} closes connections before it responds", _ITS_LOG),
     "upstream_closed_early": ("{address} closes connections while it gets the request", _ITS_LOG),

@@ -163,7 +163,7 @@ FAULTS = [
                 {"details": SANS},
             ),
             ("upstream_tls_failed", "the TLS handshake with", "check the scheme", {}),
-            ("forward_proxy_failed", "opens no tunnel to", "the chart's value proxy", {}),
+            ("forward_proxy_failed", "opens no tunnel to", "the chart's value egressProxy", {}),
             ("upstream_reset", "before it responds", "see the upstream's own log", {}),
             ("upstream_closed_early", "while it gets the request", "the upstream's own log", {}),
             ("upstream_cut_off", "within its responses", "the upstream's own log", {}),
