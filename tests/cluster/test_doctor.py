@@ -261,7 +261,7 @@ def refused(town: Town) -> Iterator[None]:
 @contextmanager
 def planted_pod(town: Town, change: Callable[[d.Object], object]) -> Iterator[None]:
     """Another pod, as somebody else's webhook or template left it."""
-    item = d.sidecar_pod(town.namespace, "planted")
+    item = d.sidecar_pod(town.namespace, "planted", home=town.home)
     change(item)
     pod = town.pod(item)
     try:
