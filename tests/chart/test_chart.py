@@ -221,6 +221,20 @@ def test_containers_are_locked_down() -> None:
             assert "memory" in container["resources"]["limits"]
 
 
+def test_the_test_pod_may_call_the_gateway_whoever_else_may() -> None:
+    shop = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}
+    found = objects({"gateway": {"enabled": True, "networkPolicy": {"from": [shop]}}})
+    (policy,) = (
+        item for item in found
+        if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "thruway-gateway"
+    )  # fmt: skip
+    (pod,) = (item for item in found if item["kind"] == "Pod")
+    clients = policy["spec"]["ingress"][0]["from"]
+    assert clients[0] == shop
+    (selector,) = (client["podSelector"]["matchLabels"] for client in clients[1:])
+    assert selector.items() <= pod["metadata"]["labels"].items()
+
+
 def test_a_drain_ends_before_kubelet_kills() -> None:
     values = {"gateway": {"enabled": True, "drain": {"atMostSeconds": 600}}}
     gateway = next(
