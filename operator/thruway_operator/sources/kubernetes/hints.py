@@ -49,4 +49,4 @@ class Hints:
                 raw = given["event"]
                 loop.call_soon_threadsafe(self._on_event, raw["type"], raw["object"])
 
-        await KopfThread(self._access, self._namespaces, register).run()
+        await KopfThread(self._access, self._namespaces, register, watching=True).run()

@@ -61,6 +61,9 @@ def read_route(item: Mapping[str, Any], before: RouteObject | None = None) -> Ro
         route, problem = before.route, before.problem
     else:
         route, problem = _read(item, created, generation)
+        if before and before.route and (before.uid, before.generation) == (uid, generation):
+            # Nobody has changed the spec: a newer CRD than ours has added the default of a field.
+            route, problem = route or before.route, ""
     return RouteObject(
         uid=uid,
         resource_version=int(metadata.get("resourceVersion", 0)),
