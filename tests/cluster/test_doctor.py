@@ -297,7 +297,7 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
 NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
 
 FAULTS: dict[str, tuple[Any, tuple[str, ...], str, str]] = {
-    "label": (misspelt, (), "injection", "is yes, which is not known: kubectl label"),
+    "label": (misspelt, (), "injection", "has the unknown value yes: kubectl label"),
     "opted out": (
         lambda town: planted_pod(town, opted_out), ("planted",), "injection",
         "pod planted has the label thruway.dev/inject=false, so it gets no sidecar: remove the",

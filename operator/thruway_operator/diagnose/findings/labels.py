@@ -67,7 +67,7 @@ def _misspelt(facts: Facts, pods: list[Object]) -> Step | None:
     value = labels_of(facts.namespace_object.value).get(INJECT)
     if value not in {None, "enabled", "disabled"}:
         remedy = f"kubectl label --overwrite namespace {facts.namespace} {INJECT}=enabled"
-        message = f"label {INJECT} of namespace {facts.namespace} is {value}, which is not known"
+        message = f"label {INJECT} of namespace {facts.namespace} has the unknown value {value}"
         return failed("injection", message, remedy)
     if value is None and INJECT in annotations_of(facts.namespace_object.value):
         message = f"{INJECT} is an annotation of namespace {facts.namespace}, but must be a label"
@@ -79,7 +79,7 @@ def _misspelt(facts: Facts, pods: list[Object]) -> Step | None:
             remedy = f"move it to metadata.labels of its template, and {restart(pod)}"
             return failed("injection", message, remedy)
         if value is not None and asks(pod) is None:
-            message = f"label {INJECT} of pod {name_of(pod)} is {value}, which is not known"
+            message = f"label {INJECT} of pod {name_of(pod)} has the unknown value {value}"
             remedy = 'set it to "true" or "false" in the template of the pod'
             return failed("injection", message, remedy)
     return None

@@ -17,7 +17,7 @@ _ANY: Final = "correct the field that it names in the pod's template; the pod is
 _VALUES: Final = "the chart's values injector.envoy.resources and injector.extproc.resources"
 _POLICY: Final = "do what the webhook or policy asks for, in the pod's template or its namespace"
 _ABOUT_OURS: Final = (
-    "it is about the sidecar: allow its containers there, or change them with the annotations "
+    "the sidecar's containers are rejected: allow them there, or change them with the annotations "
     "thruway.dev/* of the pod's template or the chart's values injector.*; or opt out with the "
     'label thruway.dev/inject: "false"'
 )

@@ -47,7 +47,11 @@ def check_routes(facts: Facts) -> Iterator[Step]:
                 f"annotation {ROUTE} of pod {name_of(pod)} names PassthroughRoute {named}, which "
                 f"is not in namespace {facts.namespace}"
             )
-            yield failed("route", message, f"create it, or name one of {', '.join(sorted(routes))}")
+            yield failed(
+                "route",
+                message,
+                f"create it, or name an existing route: {', '.join(sorted(routes))}",
+            )
             return
     steps = [_check(route) for route in routes_concerned(facts)]
     if not steps:

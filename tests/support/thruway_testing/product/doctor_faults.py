@@ -80,7 +80,7 @@ def status(pod: d.Object, name: str, **state: Any) -> None:
 
 
 def waiting(name: str, reason: str, **more: Any) -> Callable[[], dict[str, Any]]:
-    state = {"waiting": {"reason": reason, "message": "it says why."}}
+    state = {"waiting": {"reason": reason, "message": "no such object."}}
     return with_pod(lambda pod: status(pod, name, state=state, restartCount=3, **more))
 
 
@@ -175,7 +175,11 @@ TOO_MUCH = (
     'value: "2Gi": must be less than or equal to memory limit of 512Mi'
 )
 OTHER = {
-    **route_with("Accepted", "Conflicted", "path collides with /openai of it: use another path"),
+    **route_with(
+        "Accepted",
+        "Conflicted",
+        "path collides with /openai of the older route shop/openai: use another path",
+    ),
     "metadata": d.meta("shop", "other", generation=1),
 }
 SCALED = {"metadata": d.meta(d.OPERATORS, "thruway-operator"), "spec": {"replicas": 0}}
@@ -204,7 +208,7 @@ REJECTIONS = (
     (
         "policy",
         "ValidatingAdmissionPolicy 'ids' denied request: thruway-envoy must not run as 65533",
-        "it is about the sidecar: allow its containers there",
+        "the sidecar's containers are rejected: allow them there",
     ),
     (
         "own-policy",
@@ -326,14 +330,14 @@ FAULTS = [
         "label-misspelt",
         lambda: {"namespace_object": Answer(d.namespace_object(label="yes"))},
         "injection",
-        "label thruway.dev/inject of namespace shop is yes",
+        "label thruway.dev/inject of namespace shop has the unknown value yes",
         "kubectl label --overwrite namespace shop",
     ),
     Fault(
         "pod-label-misspelt",
         with_pod(lambda pod: pod["metadata"].update(labels={"thruway.dev/inject": "on"})),
         "injection",
-        "label thruway.dev/inject of pod web is on",
+        "label thruway.dev/inject of pod web has the unknown value on",
         'set it to "true" or "false"',
     ),
     Fault(
@@ -546,7 +550,7 @@ FAULTS = [
         with_pod(lambda pod: pod["metadata"]["annotations"].update({"thruway.dev/route": "gone"})),
         "route",
         "names PassthroughRoute gone, which is not in namespace shop",
-        "create it, or name one of openai",
+        "create it, or name an existing route: openai",
     ),
     Fault(
         "route-unseen",
@@ -605,9 +609,9 @@ FAULTS = [
     ),
     Fault(
         "route-rejected",
-        lambda: {"routes": LISTED(route_with("Programmed", "Rejected", "Envoy refuses it: x"))},
+        lambda: {"routes": LISTED(route_with("Programmed", "Rejected", "Envoy rejects it: x"))},
         "route",
-        "PassthroughRoute openai has Programmed=False (Rejected): Envoy refuses it: x",
+        "PassthroughRoute openai has Programmed=False (Rejected): Envoy rejects it: x",
         "undo the last change",
     ),
     Fault(
