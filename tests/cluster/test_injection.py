@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 import yaml
 
+from thruway_operator.sidecar.decide.users import RANGE
 from thruway_testing.plane.envoy import wait_until
 from thruway_testing.plane.kubernetes.api import ROUTES
 from thruway_testing.plane.kubernetes.bulk import route as bulk_route
@@ -120,6 +121,14 @@ def test_golden(
     namespace = new_namespace(
         control_plane, dict(case.namespace.labels), known[case.namespace.name]
     )
+    if case.namespace.users is not None:
+        first, length = case.namespace.users.start, len(case.namespace.users)
+        annotations = {"metadata": {"annotations": {RANGE: f"{first}/{length}"}}}
+        control_plane.api.merge(f"/api/v1/namespaces/{namespace}", annotations)
+        wait_until(
+            lambda: "65533" not in create(control_plane, namespace, case.pod, dryRun="All").text,
+            "the range is known",
+        )
     for document in case.documents:
         route = f"{ROUTES.format(namespace)}/{document['metadata']['name']}"
         control_plane.api.apply(route, document)
