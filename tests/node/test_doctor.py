@@ -202,7 +202,7 @@ def keyed(world: World) -> Callable[[], object]:
 
 
 def _recreate(kubectl: Kubectl, pod: dict[str, Any]) -> None:
-    kubectl.run("delete", "pod", pod["metadata"]["name"], "--grace-period=1")
+    kubectl.run("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
     kubectl.apply(pod)
 
 
