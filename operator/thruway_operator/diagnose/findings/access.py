@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from thruway_operator.api.crd import GROUP, PLURAL, VERSION, crd
@@ -78,7 +79,7 @@ def check_crd(facts: Facts) -> Iterator[Step]:
 
 
 def _wanted() -> set[str]:
-    version = crd()["spec"]["versions"][0]
+    version = _version()
     return _fields(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
 
 
@@ -100,3 +101,9 @@ def _fields(schema: dict[str, Any], path: str = "") -> set[str]:
         found |= {where} | _fields(item, where)
     items = schema.get("items")
     return found | _fields(items, path) if isinstance(items, dict) else found
+
+
+@functools.cache
+def _version() -> dict[str, Any]:
+    version: dict[str, Any] = crd()["spec"]["versions"][0]
+    return version

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
+import json
 from typing import Any
 
 from thruway_operator.api.crd import GROUP, VERSION, crd
@@ -322,9 +324,14 @@ def listed(*items: Object) -> Answer:
     return Answer({"items": list(items)})
 
 
+@functools.cache
+def _schema() -> str:
+    return json.dumps(crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+
 def _healthy() -> dict[str, Any]:
     key = (OPERATORS, "thruway-injector")
-    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema = json.loads(_schema())
     kinds = [{"group": GROUP, "version": VERSION, "kind": "PassthroughRoute"}]
     document = {
         "components": {"schemas": {"x": {**schema, "x-kubernetes-group-version-kind": kinds}}}
