@@ -283,6 +283,20 @@ def test_a_pod_that_asks_for_no_sidecar_needs_no_operator() -> None:
     assert sorted(labelled) == ["In", "NotIn"]
 
 
+@pytest.mark.parametrize("user", [1000660005, 2147483647, "1000660005", "assigned"])
+def test_user_ids_are_passed_as_they_are_written(user: object) -> None:
+    """Helm reads numbers as floats, and would write 1000660005 as 1.000660005e+09."""
+    (operator, *_) = _pods({"injector": {"runAsUser": user}})
+    (container,) = operator["containers"]
+    assert f"--inject-run-as-user={user}" in container["args"]
+
+
+@pytest.mark.parametrize("user", [0, 2147483648, "root", "0", 1.5])
+def test_impossible_user_ids_are_refused(user: object) -> None:
+    with pytest.raises(helm_python.HelmError, match="runAsUser"):
+        render({"injector": {"runAsUser": user}})
+
+
 def test_without_the_injector_nothing_of_it_is_there() -> None:
     text = "".join(render({"injector": {"enabled": False}}).values())
     assert "injector" not in text

@@ -6,6 +6,7 @@ Platforms such as OpenShift give each namespace a range of IDs, and reject pods 
 from __future__ import annotations
 
 import re
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final
 
 from thruway_operator.sidecar.decide.settings import InjectorError
@@ -25,7 +26,8 @@ See OpenShift, "Managing security context constraints: pre-allocated values".
 # Not 65532: distroless images run as this user, which no manifest shows.
 USER: Final = 65533
 _LARGEST: Final = 2**31 - 1  # Kubernetes' limit of runAsUser
-_RANGE: Final = re.compile(r"(\d{1,10})([/-])(\d{1,10})")
+_ID: Final = re.compile(r"[0-9]{1,10}")
+_RANGE: Final = re.compile(r"([0-9]{1,10})([/-])([0-9]{1,10})")
 
 
 def read_range(text: str | None) -> range | None:
@@ -46,7 +48,7 @@ def check_user(text: str, what: str) -> int | None:
     """
     if text == ASSIGNED:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LARGEST):
+    if not (_ID.fullmatch(text) and 0 < int(text) <= _LARGEST):
         raise InjectorError(
             f"{what} must be a user ID from 1 to {_LARGEST}, or {ASSIGNED}: the platform's"
         )
@@ -64,7 +66,7 @@ def choose_user(
     if allowed is not None:
         free = (user for user in reversed(allowed) if user not in taken)
         return next(free, None) if len(allowed) > 1 else None
-    user = preferred
-    while user is not None and user in taken:
-        user -= 1
-    return user
+    if preferred is None:
+        return None
+    others = chain(range(preferred, 0, -1), count(preferred + 1))  # never 0, which is root
+    return next(user for user in others if user not in taken)

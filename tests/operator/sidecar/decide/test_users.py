@@ -27,6 +27,7 @@ IDS = st.integers(1, 2**31 - 1)
         ("2147483647/2", None),
         ("a/b", None),
         ("99999999999/1", None),
+        ("٣٣/٣", None),
     ],
 )
 def test_ranges(text: str | None, found: range | None) -> None:
@@ -58,7 +59,15 @@ def test_without_a_range_the_next_lower_one_that_is_free(user: int, taken: set[i
     assert choose_user(None, None, taken) is None
 
 
-@pytest.mark.parametrize("text", ["", "root", "-1", "1.5", "٣", "2147483648"])
+@pytest.mark.parametrize("taken", [{1}, {1, 2}, {1, 2, 3, 65533}])
+def test_root_is_never_chosen(taken: set[int]) -> None:
+    found = choose_user(2 if 2 in taken else 1, None, taken)
+    assert found is not None
+    assert found > 0
+    assert found not in taken
+
+
+@pytest.mark.parametrize("text", ["", "root", "-1", "1.5", "٣", "2147483648", "9" * 5000])
 def test_wrong_ones_are_named(text: str) -> None:
     with pytest.raises(InjectorError, match="annotation x must be a user ID from 1 to 2147483647"):
         check_user(text, "annotation x")
