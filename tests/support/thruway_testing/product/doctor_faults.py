@@ -206,6 +206,68 @@ REJECTIONS = (
         "for its sidecar with the annotations thruway.dev/envoy-memory-limit",
     ),
     (
+        "all-unspecified",
+        "failed quota: all: must specify limits.cpu for: app,thruway-envoy; "
+        "memory for: thruway-envoy",
+        "set the annotations thruway.dev/envoy-cpu-limit, thruway.dev/extproc-cpu-limit, "
+        "thruway.dev/envoy-memory-request and thruway.dev/extproc-memory-request in the pod's "
+        "template, or the chart's values injector.envoy.resources and injector.extproc.resources; "
+        "set it also for the other containers it names",
+    ),
+    (
+        "quota-of-requests",
+        "exceeded quota: small, requested: cpu=1,limits.memory=1Gi,pods=1, used: cpu=9, "
+        "limited: cpu=9",
+        "thruway.dev/envoy-cpu-request, thruway.dev/extproc-cpu-request, "
+        "thruway.dev/envoy-memory-limit and thruway.dev/extproc-memory-limit",
+    ),
+    (
+        "quota-of-pods",
+        "exceeded quota: few, requested: pods=1, used: pods=4, limited: pods=4",
+        "raise the ResourceQuota, or request less in the pod's template",
+    ),
+    (
+        "minimum",
+        "[minimum cpu usage per Container is 100m, but request is 20m, minimum memory usage per "
+        "Container is 1Gi, but limit is 512Mi]",
+        "for its sidecar with the annotations thruway.dev/envoy-cpu-request, "
+        "thruway.dev/extproc-cpu-request, thruway.dev/envoy-memory-limit and",
+    ),
+    (
+        "no-limit",
+        "maximum cpu usage per Container is 2.  No limit is specified",
+        "for its sidecar with the annotations thruway.dev/envoy-cpu-limit and thruway.dev/extproc-",
+    ),
+    (
+        "ratio",
+        "cpu max limit to request ratio per Container is 2, but provided ratio is 5.000000",
+        "for its sidecar with the annotations thruway.dev/envoy-cpu-limit and thruway.dev/extproc-",
+    ),
+    (
+        "openshift",
+        'unable to validate against any security context constraint: [provider "anyuid": '
+        "Forbidden: not usable by user or serviceaccount, provider restricted-v2: "
+        ".initContainers[0].runAsUser: Invalid value: 65533: must be in the ranges: [1000660000, "
+        "1000669999]]",
+        "set the annotation thruway.dev/run-as-user of the pod's template, or the chart's value "
+        "injector.runAsUser, to assigned",
+    ),
+    (
+        "own-openshift",
+        "unable to validate against any security context constraint: provider restricted-v2: "
+        ".containers[0].runAsUser: Invalid value: 0: must be in the ranges: [1000660000, "
+        "1000669999]",
+        "correct the field that it names in the pod",
+    ),
+    (
+        "policy-on-users",
+        "ValidatingAdmissionPolicy 'ids' denied request: runAsUser must be in the "
+        "namespace's range",
+        "in the pod's template or its namespace; for its sidecar, set the annotation "
+        "thruway.dev/run-as-user of the pod's template, or the chart's value injector.runAsUser, "
+        "to assigned",
+    ),
+    (
         "policy",
         "ValidatingAdmissionPolicy 'ids' denied request: thruway-envoy must not run as 65533",
         "the sidecar's containers are rejected: allow them there",
