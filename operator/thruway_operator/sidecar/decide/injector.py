@@ -164,7 +164,7 @@ def _injected(
     )  # fmt: skip
     ours = containers(options, settings, user, mesh=mesh)
     before, after = _around(pod)
-    warnings = [*options.warnings, *_warnings(pod)]
+    warnings = [*options.warnings, *_warnings(pod, user)]
     mains = list(pod.containers)
     if options.tells:
         after, mains, more = _tell(namespace, options, routes, after, mains)
@@ -227,7 +227,7 @@ def _tell(
     return all_of(inits), all_of(mains), warnings
 
 
-def _warnings(pod: Pod) -> list[str]:
+def _warnings(pod: Pod, user: int | None) -> list[str]:
     found = []
     if pod.waits_for_mesh:
         found.append(
@@ -240,8 +240,10 @@ def _warnings(pod: Pod) -> list[str]:
             "not find the operator: use ClusterFirst"
         )
     if pod.spec.get("shareProcessNamespace"):
+        same = user is None or user in pod.users
+        who = "as root or with the sidecar's user ID" if same else "as root"
         found.append(
-            "shareProcessNamespace lets a container that runs as root read the sidecar's files, "
+            f"shareProcessNamespace lets a container that runs {who} read the sidecar's files, "
             "including the credential: remove it"
         )
     return found
