@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from thruway_operator.diagnose.findings.facts import Facts, Object
 
-__all__ = ["base_urls", "is_below", "routes_concerned", "told"]
+__all__ = ["base_urls", "host_of", "is_below", "routes_concerned", "told"]
 
 
 def told(pod: Object) -> list[tuple[str, dict[str, Any]]]:
@@ -52,6 +52,14 @@ def base_urls(pod: Object) -> list[str] | None:
     if not values or any(value is None or "$(" in value for value in values):
         return None
     return [str(value) for value in values]
+
+
+def host_of(url: str) -> str:
+    """Return a URL's host; "" if it has none, or is not a URL."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_below(url: SplitResult, path: str) -> bool:

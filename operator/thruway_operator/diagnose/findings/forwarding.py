@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
+from thruway_operator.diagnose.findings.baseurls import host_of
 from thruway_operator.diagnose.findings.conventions import SIDECAR, name_of, restart
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 from thruway_operator.sidecar.decide.providers import BASE_URLS
@@ -41,20 +41,13 @@ def check_forward_proxies(facts: Facts, pod: Object) -> Iterator[Step]:
     for container in _own(pod):
         values, hidden = _environment(facts, container)
         urls = [url for name in BASE_URLS if (url := values.get(name))]
-        hosts = {host for url in urls if (host := _host(url))}
+        hosts = {host for url in urls if (host := host_of(url))}
         yield from _check(pod, container["name"], values, hidden, hosts)
 
 
 def _own(pod: Object) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pod["spec"].get("containers") or []
     return [item for item in found if item["name"] not in SIDECAR]
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def _check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
-from thruway_operator.diagnose.findings.baseurls import base_urls, is_below
+from thruway_operator.diagnose.findings.baseurls import base_urls, host_of, is_below
 from thruway_operator.diagnose.findings.conventions import (
     INJECT,
     asks,
@@ -80,11 +80,10 @@ def leads_to_gateway(facts: Facts, url: str) -> bool:
 def wrong_at_gateway(facts: Facts, _: Object, value: str) -> str:
     """Return the fault of a base URL that leads to the gateway, or ""."""
     url = urlsplit(value)
-    shared = [route for route in facts.routes.items if is_shared(route)]
     found = next((route for route in facts.routes.items if is_below(url, _path(route))), None)
     if found is None:
         return f"points to the path {url.path or '/'}, which no route of this namespace has"
-    if found not in shared:
+    if not is_shared(found):
         return f"points to route {name_of(found)}, which the gateway does not serve"
     right = _served(found)
     if right is None or right.hostname != url.hostname:
@@ -125,10 +124,7 @@ def _path(route: Object) -> str:
 
 
 def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    return host_of(url).rstrip(".")
 
 
 def uses_gateway(facts: Facts) -> bool:

@@ -8,7 +8,12 @@ from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.conventions import name_of
 from thruway_operator.diagnose.findings.metrics import mangled, read_metrics
 from thruway_operator.diagnose.findings.routes import condition
-from thruway_operator.diagnose.findings.services import UPGRADE, has_endpoint, operator_service
+from thruway_operator.diagnose.findings.services import (
+    UPGRADE,
+    has_endpoint,
+    operator_service,
+    see_operators,
+)
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 from thruway_operator.envoy.names import XDS_CLUSTER
 
@@ -87,8 +92,7 @@ def _no_service(facts: Facts, proxy: Proxy) -> Step | None:
         return failed(
             "xds",
             f"{what} has no ready endpoint",
-            f"see why the operator's pods are not ready: kubectl -n {namespace} get pods "
-            "-l app.kubernetes.io/component=operator",
+            see_operators(namespace),
         )
     return None
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["SECONDS", "Call", "Failing", "by_destination", "failing", "read_calls"]
+__all__ = ["SECONDS", "STREAK", "Call", "Failing", "by_destination", "failing", "read_calls"]
 
 SECONDS: Final = 60
 """Age of the oldest call that is considered: a call is evidence of now, or of nothing."""
 _LATEST: Final = 20
 """How many calls to a destination are considered, the newest."""
-_STREAK: Final = 3
+STREAK: Final = 3
 """How many in a row, or among the latest, are more than a coincidence."""
 _TELLING: Final = frozenset({401, 403, 404, 429})
 """Statuses below 500 that an upstream may send to every call because of the route."""
@@ -57,7 +57,12 @@ class Call:
     @property
     def is_thruways(self) -> bool:
         """Whether Thruway ended it with an error that is not about the request."""
-        return bool(self.code) and not self.is_refused and self.code != _ENDED
+        return bool(self.code) and not self.is_refused and not self.is_ended
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the client ended it."""
+        return self.code == _ENDED
 
     @property
     def is_refused(self) -> bool:
@@ -141,9 +146,9 @@ def failing(calls: Sequence[Call]) -> Failing | None:
     may be about one request, so it counts if the newest calls all have it.
     """
     ours = [call for call in calls if call.is_thruways]
-    if ours and (calls[-1].is_thruways or len(ours) >= _STREAK):
+    if ours and (calls[-1].is_thruways or len(ours) >= STREAK):
         return Failing(ours[-1], len(ours), len(calls))
-    newest = calls[-_STREAK:]
+    newest = calls[-STREAK:]
     if newest and newest[-1].trouble and len({call.trouble for call in newest}) == 1:
         same = [call for call in calls if call.trouble == newest[-1].trouble]
         return Failing(newest[-1], len(same), len(calls))

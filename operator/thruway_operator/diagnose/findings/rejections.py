@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from thruway_operator.diagnose.findings.baseurls import routes_concerned
 from thruway_operator.diagnose.findings.conventions import name_of
+from thruway_operator.diagnose.findings.recentcalls import STREAK
 from thruway_operator.diagnose.findings.routes import spec_of
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["check_requests"]
 
 _NAME: Final = "requests"
-_IN_A_ROW: Final = 3
 
 
 def check_requests(facts: Facts, proxy: Proxy) -> Iterator[Step]:
@@ -34,7 +34,7 @@ def check_requests(facts: Facts, proxy: Proxy) -> Iterator[Step]:
     if not calls:
         yield unchecked(_NAME, f"{proxy.subject} has received none in the last minute")
         return
-    newest = calls[-_IN_A_ROW:]
+    newest = calls[-STREAK:]
     if newest[-1].is_refused and len({call.code for call in newest}) == 1:
         what, remedy = _why(facts, newest[-1])
         message = f"{proxy.subject} rejects the latest requests with {newest[-1].code}"
@@ -49,9 +49,7 @@ def _of_interest(facts: Facts, proxy: Proxy, calls: Sequence[Call]) -> list[Call
     """Leave out calls that the client ended, and at the gateway those of other namespaces."""
     ours = {f"{facts.namespace}/{name_of(route)}" for route in routes_concerned(facts)}
     return [
-        call
-        for call in calls
-        if call.code != "client_closed" and (not proxy.is_gateway or call.route in ours)
+        call for call in calls if not call.is_ended and (not proxy.is_gateway or call.route in ours)
     ]
 
 

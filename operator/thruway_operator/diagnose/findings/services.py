@@ -9,7 +9,7 @@ from thruway_operator.diagnose.findings.conventions import containers
 if TYPE_CHECKING:
     from thruway_operator.diagnose.findings.facts import Answer, Object
 
-__all__ = ["UPGRADE", "has_endpoint", "operator_service"]
+__all__ = ["UPGRADE", "has_endpoint", "operator_service", "see_operators"]
 
 UPGRADE: Final = "upgrade the chart, which restores it"
 _OPTION: Final = "--operator="
@@ -22,6 +22,14 @@ def operator_service(pod: Object) -> tuple[str, str] | None:
     found = next((arg for arg in arguments if str(arg).startswith(_OPTION)), "")
     host = str(found).removeprefix(_OPTION).rpartition(":")[0].split(".")
     return (host[1], host[0]) if len(host) > 2 and host[2] == "svc" else None
+
+
+def see_operators(namespace: str) -> str:
+    """Return what to do if a Service of the operator has no ready endpoint."""
+    return (
+        f"see why the operator's pods are not ready: kubectl -n {namespace} get pods "
+        "-l app.kubernetes.io/component=operator"
+    )
 
 
 def has_endpoint(slices: Answer) -> bool:

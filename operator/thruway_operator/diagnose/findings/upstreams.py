@@ -104,11 +104,11 @@ def _before_any_call(facts: Facts, proxy: Proxy) -> Trouble | None:
 def _between(facts: Facts, proxy: Proxy) -> Step:
     """Compare two readings of the counters, because the calls cannot be read."""
     inside = proxy.inside
-    before = read_metrics(str(inside.metrics.value)).clusters
+    before = dict(_known(facts, read_metrics(str(inside.metrics.value)).clusters))
     later = read_metrics(str(inside.metrics_later.value)).clusters
     reached: dict[str, None] = {}
     for address, stats in _known(facts, later):
-        first = dict(_known(facts, before)).get(address, {})
+        first = before.get(address, {})
         more = {stat: value - first.get(stat, 0) for stat, value in stats.items()}
         found = _counters(address, more) or _refused(facts, address, more)
         if not found and not stats.get("upstream_rq_total"):

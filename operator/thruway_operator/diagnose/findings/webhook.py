@@ -12,7 +12,7 @@ from thruway_operator.diagnose.findings.certificates import (
 )
 from thruway_operator.diagnose.findings.conventions import WEBHOOKS, name_of, namespace_of
 from thruway_operator.diagnose.findings.operator import serving_operators
-from thruway_operator.diagnose.findings.services import UPGRADE, has_endpoint
+from thruway_operator.diagnose.findings.services import UPGRADE, has_endpoint, see_operators
 from thruway_operator.diagnose.findings.steps import failed, good, unchecked
 
 if TYPE_CHECKING:
@@ -122,7 +122,6 @@ def _behind(facts: Facts, configuration: Object, hook: dict[str, Any]) -> Step |
             "webhook",
             f"Service {name} in namespace {namespace} has no ready endpoint, so the injector "
             "cannot be reached",
-            f"see why the operator's pods are not ready: kubectl -n {namespace} get pods "
-            "-l app.kubernetes.io/component=operator",
+            see_operators(namespace),
         )
     return None

@@ -57,7 +57,7 @@ _LINES: Final = 500
 """The newest lines of a log that are read."""
 _BETWEEN: Final = 3.0
 """Seconds between two readings of a proxy's metrics."""
-OPERATOR_PORT: Final = 8080
+_OPERATOR_PORT: Final = 8080
 """The operator's health port if its pod names none, as in the chart."""
 
 K = TypeVar("K")
@@ -235,7 +235,7 @@ async def _third(ask: Fetcher, facts: Facts) -> Facts:
         },
         operator_problems=await _each(
             {
-                (namespace_of(pod), name_of(pod)): _readyz(ask, pod, OPERATOR_PORT)
+                (namespace_of(pod), name_of(pod)): _readyz(ask, pod, _OPERATOR_PORT)
                 for pod in serving_operators(facts)
                 if is_ready(pod)
             }
