@@ -28,11 +28,11 @@ from thruway_operator.controller.status import StatusKeeper
 from thruway_operator.sidecar.decide import Settings
 from thruway_operator.sidecar.decide.settings import Images
 from thruway_operator.sidecar.webhook import AdmissionServer
-from thruway_operator.sources.kubernetes import cluster
 from thruway_operator.sources.kubernetes.cluster import ClusterSource
 from thruway_operator.translate import Translator
 from thruway_operator.xds import CLUSTER, ROUTE, SECRET
 from thruway_testing.plane.fake_api import FakeApi, running
+from thruway_testing.plane.fake_api.hints import without_hints
 from thruway_testing.plane.kubernetes.control_plane import free_ports
 from thruway_testing.plane.xds_client import XdsClient
 
@@ -95,19 +95,9 @@ async def review(request: web.Request) -> web.StreamResponse:
     return web.json_response({"status": status})
 
 
-class _NoHints:
-    """Stopped during its first requests, kopf would print a traceback."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-
 @pytest.fixture(autouse=True)
 def _no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "Hints", _NoHints)
+    without_hints(monkeypatch)
 
 
 class World:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from thruway_operator.sources.kubernetes import cluster
 from thruway_operator.sources.kubernetes.cluster import ClusterSource, Watched
 from thruway_testing.plane.fake_api import FakeApi, background, in_fake_time, running
+from thruway_testing.plane.fake_api.hints import without_hints
 from thruway_testing.plane.fake_api.troubles import failures, hang
 
 if TYPE_CHECKING:
@@ -43,19 +43,9 @@ def secret(value: str) -> dict[str, Any]:
     return {"metadata": {"name": "openai"}, "type": "Opaque", "data": data}
 
 
-class _NoHints:
-    """kopf has a thread and a clock of its own; its hints only save time."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-
 @pytest.fixture(autouse=True)
 def _no_hints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "Hints", _NoHints)
+    without_hints(monkeypatch)
 
 
 class Followed:
